@@ -1,0 +1,41 @@
+# `make help` lists the targets. PIP_ARGS takes extra arguments for pip.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## create .venv and install everything into it
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## run a real search on this machine and write demo-output/ (FRESH=1 starts clean)
+	$(BIN)/python -m examples.movie_reviews.run $(if $(FRESH),--fresh)
+
+test: setup lint  ## lint, type-check and run the test suite
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## apply ruff's fixes and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv, caches and the demo's output
+	rm -rf $(VENV) demo-output .snugnet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -1,0 +1,32 @@
+"""Alembic's entry: `service.migrate` hands a connection over; the alembic command has a URL."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from service.db import make_engine
+from service.models import Base
+from service.settings import Settings
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,  # SQLite alters a table by copying it
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    engine = make_engine(Settings().database_url)
+    with engine.connect() as own:
+        run(own)
+        own.commit()
+    engine.dispose()

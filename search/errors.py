@@ -1,0 +1,40 @@
+"""The root of every error that Snugnet raises on purpose."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SnugnetError(Exception):
+    """Root of the tree: `code` is stable and machine-readable, the message is for a person."""
+
+    code: ClassVar[str] = "error"
+
+
+class InvalidInput(SnugnetError):
+    """A user's input is wrong: `field` names the place, `reason` says what would be right."""
+
+    code = "invalid_input"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[InvalidInput], tuple[str, str]]:
+        return (type(self), (self.field, self.reason))
+
+
+class BudgetUnreachable(SnugnetError):
+    """No network of the space keeps the budget; `closest_ms` is the nearest that one can get."""
+
+    code = "budget_unreachable"
+
+    def __init__(self, field: str, budget_ms: float, closest_ms: float) -> None:
+        super().__init__(
+            f"{field}: a budget of {budget_ms:.3f} ms cannot be reached; "
+            f"the closest reachable latency is {closest_ms:.3f} ms"
+        )
+        self.field = field
+        self.budget_ms = budget_ms
+        self.closest_ms = closest_ms

@@ -1,0 +1,154 @@
+"""Search jobs over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from service import jobs
+from service.api.dependencies import Key, Service
+from service.artifacts import list_artifacts
+from service.evaluations import list_evaluations
+from service.events import list_events
+from service.job_states import TERMINAL
+from service.models import Job as JobRow
+from service.problems import NotFound
+from service.schemas import (
+    Artifact,
+    ArtifactPage,
+    Evaluation,
+    EvaluationPage,
+    Event,
+    EventPage,
+    Job,
+    JobPage,
+    JobProgress,
+    JobReason,
+    JobSpec,
+    JobState,
+)
+from service.submission import check_submission
+
+router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
+
+MAX_WAIT_SECONDS = 20.0
+
+
+@router.post("", status_code=201)
+def submit(spec: JobSpec, parts: Service, _key: Key) -> Job:
+    with parts.database.read() as session:
+        check_submission(session, parts.store, spec)
+    with parts.database.write() as session:
+        row = jobs.create_job(
+            session, spec.model_dump(mode="json"), name=spec.name, seed=spec.seed
+        )
+        created = to_job(row)
+    parts.notifier.notify()
+    return created
+
+
+@router.get("")
+def list_all(
+    parts: Service, _key: Key, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> JobPage:
+    """Newest first."""
+    with parts.database.read() as session:
+        return JobPage(items=[to_job(row) for row in jobs.list_jobs(session, limit=limit)])
+
+
+@router.get("/{job_id}")
+def get(job_id: str, parts: Service, _key: Key) -> Job:
+    with parts.database.read() as session:
+        return to_job(_job(session, job_id))
+
+
+@router.post("/{job_id}/cancel", status_code=202)
+def cancel(job_id: str, parts: Service, _key: Key) -> Job:
+    """Ask the job to stop. Repeating it, or asking it of a job that has ended, changes nothing."""
+    with parts.database.write() as session:
+        row = jobs.request_cancel(session, job_id)
+        if row is None:
+            raise NotFound("search job", job_id)
+        answer = to_job(row)
+    parts.notifier.notify()
+    return answer
+
+
+@router.get("/{job_id}/events")
+async def events(
+    job_id: str,
+    parts: Service,
+    _key: Key,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
+) -> EventPage:
+    """Events after `after`; waits up to `wait_s` for one while the job goes on."""
+
+    def read() -> EventPage:
+        with parts.database.read() as session:
+            # The state first: an event of a job that is seen as ended is then never missed.
+            state = JobState(_job(session, job_id).state)
+            rows = list_events(session, job_id, after=after, limit=limit + 1)
+        items = [Event.model_validate(row) for row in rows[:limit]]
+        return EventPage(items=items, job_state=state, more=len(rows) > limit)
+
+    def read_news() -> EventPage | None:
+        page = read()
+        return page if page.items or page.job_state in TERMINAL else None
+
+    news = await parts.notifier.wait_for(read_news, wait_s)
+    return news if news is not None else await run_in_threadpool(read)
+
+
+@router.get("/{job_id}/evaluations")
+def evaluations(
+    job_id: str, parts: Service, _key: Key, source: str | None = None
+) -> EvaluationPage:
+    with parts.database.read() as session:
+        _job(session, job_id)
+        rows = list_evaluations(session, job_id, source)
+    return EvaluationPage(items=[Evaluation.model_validate(row) for row in rows])
+
+
+@router.get("/{job_id}/artifacts")
+def artifacts(job_id: str, parts: Service, _key: Key) -> ArtifactPage:
+    with parts.database.read() as session:
+        _job(session, job_id)
+        rows = list_artifacts(session, job_id)
+    return ArtifactPage(items=[Artifact.model_validate(row) for row in rows])
+
+
+def to_job(row: JobRow) -> Job:
+    return Job(
+        id=row.id,
+        name=row.name,
+        state=JobState(row.state),
+        stage=row.stage,
+        progress=JobProgress(
+            done=row.progress_done or 0,
+            total=row.progress_total or 0,
+            unit=row.progress_unit or "",
+        ),
+        reason=(
+            JobReason(code=row.reason_code, message=row.reason_message or "")
+            if row.reason_code
+            else None
+        ),
+        seed=row.seed,
+        spec=row.spec,
+        result=row.result,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _job(session: Session, job_id: str) -> JobRow:
+    row = jobs.get_job(session, job_id)
+    if row is None:
+        raise NotFound("search job", job_id)
+    return row

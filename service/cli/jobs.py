@@ -1,0 +1,122 @@
+"""Commands that talk to a server about jobs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.connection import ApiKey, Url, connect
+from service.cli.errors import JOB_FAILED
+from service.cli.watching import watch_job
+from service.client import Client
+from service.jobfile import load_job_file
+from service.schemas import JobState
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a search job.")]
+# A device whose agent was silent for this long is shown as away.
+SILENT_SECONDS = 90.0
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(metavar="JOB.YAML", help="The job, as YAML or JSON.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Submit a search job; local paths in it are uploaded first. Prints the job's id."""
+    job_file = load_job_file(file)
+    with connect(url, api_key) as client:
+        spec = job_file.resolve(client, lambda text: typer.echo(text, err=True))
+        job = client.submit(spec)
+        typer.echo(job.id)
+        if watch:
+            _follow(client, job.id)
+
+
+def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
+    """Follow a job to its end. Ctrl-C stops watching, not the job."""
+    with connect(url, api_key) as client:
+        _follow(client, job_id)
+
+
+def list_jobs(
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """List the newest jobs."""
+    with connect(url, api_key) as client:
+        found = client.jobs(limit)
+    table = _table("id", "name", "state", "stage", "created (UTC)")
+    for job in found:
+        created = datetime.fromtimestamp(job.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(job.id, job.name, job.state, job.stage or "", created)
+    _print(table)
+
+
+def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
+    """Ask a job to stop."""
+    with connect(url, api_key) as client:
+        typer.echo(client.cancel(job_id).state)
+
+
+def download(
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Download what a job made, verified by SHA-256."""
+    with connect(url, api_key) as client:
+        paths = client.download(job_id, output or Path(job_id))
+    for path in paths:
+        typer.echo(path)
+    if not paths:
+        typer.echo("the job has made nothing yet", err=True)
+
+
+def devices(url: Url = None, api_key: ApiKey = None) -> None:
+    """List the devices that can be measured on."""
+    with connect(url, api_key) as client:
+        found = client.devices()
+    table = _table("name", "processor", "cores", "runtimes", "agent")
+    for device in found:
+        runtimes = device.identity.get("runtimes") or {}
+        is_away = time.time() - device.last_seen_at > SILENT_SECONDS
+        table.add_row(
+            device.name,
+            str(device.identity.get("cpu_model", "")),
+            str(device.identity.get("num_cores", "")),
+            ", ".join(f"{name} {version}" for name, version in sorted(runtimes.items())),
+            "away" if is_away else "connected",
+        )
+    _print(table)
+
+
+def _follow(client: Client, job_id: str) -> None:
+    try:
+        job = watch_job(client, job_id)
+    except KeyboardInterrupt:
+        typer.echo(f"\nThe job goes on; `snugnet watch {job_id}` follows it again.", err=True)
+        raise typer.Exit(130) from None
+    if job.state is not JobState.SUCCEEDED:
+        raise typer.Exit(JOB_FAILED)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    # Piped into another program, a row must stay one line, however long.
+    console.print(table, width=None if console.is_terminal else 1000, crop=False)

@@ -1,0 +1,39 @@
+"""The commands, and what happens to their errors."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from search.errors import SnugnetError
+from service.cli import jobs, local
+from service.cli.errors import exit_code, report
+
+app = typer.Typer(
+    name="snugnet",
+    help="Fit a transformer into a latency budget on the hardware it will run on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(local.up)
+app.command()(local.down)
+app.command()(jobs.submit)
+app.command()(jobs.watch)
+app.command("jobs")(jobs.list_jobs)
+app.command()(jobs.cancel)
+app.command()(jobs.download)
+app.command()(jobs.devices)
+app.command()(local.agent)
+
+
+def run() -> None:
+    try:
+        app()
+    except SnugnetError as error:
+        report(error)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:  # `snugnet jobs | head`
+        sys.stderr.close()
+        sys.exit(0)

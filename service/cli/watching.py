@@ -1,0 +1,123 @@
+"""Following a job: bars on a terminal, one line for each event elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from service.client import Client
+from service.schemas import Event, Job, JobState
+
+STAGES = ("prepare", "onboard", "teacher", "supernet", "search", "finish", "report")
+# How old the bar on a terminal may get; events arrive by themselves.
+REFRESH_SECONDS = 2.0
+
+
+def watch_job(client: Client, job_id: str, console: Console | None = None) -> Job:
+    """Show the job until it has ended; its final state."""
+    console = console or Console()
+    job = client.job(job_id)
+    if console.is_terminal and not console.is_dumb_terminal:
+        job = _watch_with_bar(client, job, console)
+    else:
+        for event in client.events(job_id):
+            _print_event(console, event)
+        job = client.job(job_id)
+    _print_end(console, job)
+    return job
+
+
+def _watch_with_bar(client: Client, job: Job, console: Console) -> Job:
+    after = 0
+    with _bar(console) as progress:
+        task = progress.add_task(_label(job), total=None, amount=_amount(job))
+        while True:
+            page = client.events_page(job.id, after=after, wait_s=REFRESH_SECONDS)
+            for event in page.items:
+                after = event.seq
+                _print_event(progress.console, event)
+            if page.more:
+                continue
+            job = client.job(job.id)
+            progress.update(
+                task,
+                description=_label(job),
+                completed=job.progress.done,
+                total=job.progress.total or None,
+                amount=_amount(job),
+            )
+            if page.job_state.is_final:
+                return job
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=4,
+    )
+
+
+def _amount(job: Job) -> str:
+    progress = job.progress
+    return f"{progress.done:g}/{progress.total:g} {progress.unit}" if progress.total else ""
+
+
+def _label(job: Job) -> str:
+    if job.stage in STAGES:
+        return f"{STAGES.index(job.stage) + 1}/{len(STAGES)} {job.stage}"
+    return job.stage or job.state
+
+
+def _print_event(console: Console, event: Event) -> None:
+    clock = datetime.fromtimestamp(event.at, UTC).strftime("%H:%M:%S")
+    style = {"warning": "yellow", "error": "red"}.get(event.level)
+    # No markup: a message may hold brackets of its own.
+    console.print(f"{clock}  {event.message}", style=style, markup=False, highlight=False)
+
+
+def _print_end(console: Console, job: Job) -> None:
+    if job.state is JobState.SUCCEEDED:
+        _print_targets(console, job.result or {})
+        return
+    if job.reason is not None:
+        sys.stderr.write(f"error: {job.id} {job.state}: {job.reason.message}\n")
+    else:
+        console.print(f"{job.id} {job.state}", markup=False, highlight=False)
+
+
+def _print_targets(console: Console, result: Mapping[str, Any]) -> None:
+    targets = result.get("targets")
+    if not isinstance(targets, list) or not targets:
+        return
+    columns = {
+        "budget_ms": "budget, ms",
+        "p50_ms": "p50, ms",
+        "accuracy": "accuracy",
+        "accuracy_kept": "kept",
+        "speedup": "speed-up",
+        "size_bytes": "bytes",
+    }
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for target in targets:
+        table.add_row(*(_number(target.get(key)) for key in columns))
+    console.print(table)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,58 @@
+"""The thread that sends wake-ups and heals: asleep until something is committed or a round is due.
+
+Any number of them may run beside each other, one in each API process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from service.db import Database
+from service.outbox import add_sleeper, nudge, publish, remove_sleeper
+from service.queue import JobQueue
+from service.reconciler import reconcile
+
+__all__ = ["Dispatcher", "nudge"]
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    def __init__(self, database: Database, queue: JobQueue, *, reconcile_seconds: float) -> None:
+        self._database = database
+        self._queue = queue
+        self._reconcile_seconds = reconcile_seconds
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        add_sleeper(self._wake)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the round at hand and end."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        remove_sleeper(self._wake)
+
+    def _run(self) -> None:
+        next_round = time.monotonic()
+        while not self._stopping:
+            self._wake.clear()
+            is_due = time.monotonic() >= next_round
+            if is_due:
+                next_round = time.monotonic() + self._reconcile_seconds
+            try:
+                self.run_once(heal=is_due)
+            except Exception:  # a dead dispatcher would stop every job
+                logger.exception("the dispatcher's round failed; the next one will do its work")
+            self._wake.wait(max(0.0, next_round - time.monotonic()))
+
+    def run_once(self, *, heal: bool = True) -> None:
+        if heal:
+            reconcile(self._database, self._reconcile_seconds)
+        publish(self._database, self._queue)

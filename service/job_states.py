@@ -1,0 +1,87 @@
+"""The states of a job. `succeeded`, `failed` and `cancelled` are final: nothing leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from service.db import epoch_now
+from service.events import append_event
+from service.models import Job, MeasurementJob, Step
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+ACTIVE = ("queued", "running", "cancelling")
+
+
+def start_job(session: Session, job_id: str) -> None:
+    """queued -> running, once."""
+    started = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == "queued")
+        .values(state="running", started_at=epoch_now(), version=Job.version + 1)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if started:
+        append_event(session, job_id, "state", "the job runs", {"state": "running"})
+
+
+def conclude_job(
+    session: Session,
+    job_id: str,
+    state: str,
+    *,
+    code: str | None = None,
+    message: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    result: dict[str, Any] | None = None,
+) -> bool:
+    """Move the job to a final state and close its open work; False when it already was in one."""
+    assert state in TERMINAL
+    values: dict[str, Any] = {
+        "state": state,
+        "finished_at": epoch_now(),
+        "reason_code": code,
+        "reason_message": message,
+        "version": Job.version + 1,
+    }
+    if result is not None:
+        values["result"] = result
+    concluded = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(ACTIVE))
+        .values(values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if not concluded:
+        return False
+    _close_open_work(session, job_id)
+    append_event(
+        session,
+        job_id,
+        "state",
+        message or f"the job {'was ' if state == 'cancelled' else ''}{state}",
+        {**(data or {}), "state": state, **({"code": code} if code else {})},
+        level="error" if state == "failed" else "info",
+    )
+    return True
+
+
+def _close_open_work(session: Session, job_id: str) -> None:
+    """Cancel open steps and measurements; the raised token turns their holders away."""
+    for table in (Step, MeasurementJob):
+        session.execute(
+            update(table)
+            .where(table.job_id == job_id, table.state.in_(("ready", "running")))
+            .values(
+                state="cancelled",
+                token=table.token + 1,
+                lease_until=None,
+                finished_at=epoch_now(),
+            )
+            .execution_options(synchronize_session=False)
+        )

@@ -1,0 +1,132 @@
+"""Job files: a job spec in YAML or JSON, in which model and data may be paths on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError, model_validator
+
+from search.errors import InvalidInput
+from service.client import Client
+from service.schemas import JobSpec, Name, Strict
+from service.validation import WrongField, field_errors
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_FILE_BYTES = 1024**2
+# Stands in for an upload that is yet to be made while the rest of the spec is checked.
+PENDING = "pending"
+
+
+class _Source(Strict):
+    upload: Name | None = None
+    path: Name | None = None
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.upload is None) == (self.path is None):
+            raise WrongField("path", "give exactly one of path and upload")
+        return self
+
+
+class _ModelSource(_Source):
+    pass
+
+
+class _DataSource(_Source):
+    text: Name = "text"
+    label: Name = "label"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFile:
+    """A checked job file. Paths in it are relative to the file's folder."""
+
+    spec: JobSpec
+    folder: Path
+    model: _ModelSource
+    data: _DataSource
+
+    def resolve(self, client: Client, say: Callable[[str], None] = lambda _: None) -> JobSpec:
+        """Upload what is local; the spec as the server takes it."""
+        model = self.model.upload
+        if self.model.path is not None:
+            say(f"uploading the model from {self.model.path}")
+            model = client.upload_folder(self._place(self.model.path)).id
+        data = self.data.upload
+        if self.data.path is not None:
+            say(f"uploading the data from {self.data.path}")
+            path = self._place(self.data.path)
+            data = client.upload_file(path, text=self.data.text, label=self.data.label).id
+        assert model is not None
+        assert data is not None
+        return self.spec.model_copy(
+            update={
+                "model": self.spec.model.model_copy(update={"upload": model}),
+                "data": self.spec.data.model_copy(update={"upload": data}),
+            }
+        )
+
+    def _place(self, path: str) -> Path:
+        return self.folder / Path(path).expanduser()
+
+
+def load_job_file(path: Path) -> JobFile:
+    """Read and check a job file, before anything is sent.
+
+    Raises:
+        InvalidInput: in one line, with the key at fault.
+    """
+    return parse_job(_read(path), path.resolve().parent)
+
+
+def parse_job(content: Mapping[str, Any], folder: Path) -> JobFile:
+    """The same for a job that is not in a file; paths are relative to `folder`."""
+    model = _check(_ModelSource, content.get("model"), "model")
+    data = _check(_DataSource, content.get("data"), "data")
+    columns = {"text": data.text, "label": data.label}
+    whole = {
+        **content,
+        "model": {"upload": model.upload or PENDING},
+        "data": {"upload": data.upload or PENDING, **columns},
+    }
+    return JobFile(spec=_check(JobSpec, whole, ""), folder=folder, model=model, data=data)
+
+
+def _check(kind: type[Model], value: Any, field: str) -> Model:
+    if value is None:
+        raise InvalidInput(field, "is missing")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = field_errors(error.errors(), kind)[0]
+        nested = "" if first.field == "body" else first.field
+        raise InvalidInput(".".join(filter(None, (field, nested))), first.reason) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidInput(str(path), f"has more than {MAX_FILE_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise InvalidInput(str(path), error.strerror or "cannot be read") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(str(path), "is not UTF-8") from None
+    except yaml.YAMLError as error:
+        raise InvalidInput(str(path), f"is not valid YAML: {_one_line(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(str(path), f"is not valid JSON: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InvalidInput(str(path), "must hold keys and values, such as `targets: [...]`")
+    return content
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

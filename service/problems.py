@@ -1,0 +1,190 @@
+"""Every error that leaves the API has the one shape of RFC 9457, whoever raised it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from search.errors import InvalidInput, SnugnetError
+from service.artifacts import BlobNotFound
+from service.schemas import FieldError, Problem
+from service.step_types import LeaseLost
+from service.validation import field_errors
+
+MEDIA_TYPE = "application/problem+json"
+
+logger = logging.getLogger(__name__)
+
+
+class ProblemError(SnugnetError):
+    """A request cannot be answered: `status` is HTTP's, `code` stays the same for programs."""
+
+    code = "error"
+    status = 500
+
+    def __init__(self, detail: str, errors: Sequence[InvalidInput] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = tuple(errors)
+
+
+class Unauthenticated(ProblemError):
+    code = "unauthenticated"
+    status = 401
+
+
+class NotFound(ProblemError):
+    code = "not_found"
+    status = 404
+
+    def __init__(self, noun: str, name: str) -> None:
+        super().__init__(f"there is no {noun} {name!r}")
+
+
+class Conflict(ProblemError):
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(ProblemError):
+    code = "too_large"
+    status = 413
+
+
+# For the OpenAPI document: what any route may answer.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status in (400, 401, 404, 409, 413, 422, 500)
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register a handler for each kind of error that can reach the edge."""
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(SnugnetError, _on_snugnet_error)
+    app.add_exception_handler(BlobNotFound, _on_missing_blob)
+    app.add_exception_handler(Exception, _on_unexpected)
+    _describe(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Add the schema that `RESPONSES` refers to to the OpenAPI document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update(schema.pop("$defs", {}))
+        schemas["Problem"] = schema
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def problem_response(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[InvalidInput] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    request_id = getattr(request.state, "request_id", "")
+    problem = Problem(
+        title=_title(status),
+        status=status,
+        detail=detail,
+        code=code,
+        errors=[FieldError(field=error.field, reason=error.reason) for error in errors],
+        request_id=request_id,
+    )
+    return JSONResponse(
+        problem.model_dump(),
+        status_code=status,
+        headers={**(headers or {}), "X-Request-ID": request_id},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _slug(title: str) -> str:
+    return title.lower().replace(" ", "_").replace("-", "_")
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    is_too_large = error.status_code == TooLarge.status
+    code = TooLarge.code if is_too_large else _slug(_title(error.status_code))
+    return problem_response(
+        request, error.status_code, code, str(error.detail), headers=error.headers
+    )
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [_without_place(found) for found in error.errors()]
+    invalid = field_errors(errors, _body_model(request))
+    detail = "; ".join(str(found) for found in invalid[:3])
+    return problem_response(request, 422, InvalidInput.code, detail, invalid)
+
+
+def _without_place(error: Mapping[str, object]) -> dict[str, object]:
+    """FastAPI begins each location with where it looked: body, query, path."""
+    location = error["loc"]
+    assert isinstance(location, tuple)
+    rest = location[1:]
+    if error["type"] == "json_invalid":
+        rest = ()
+    return {**error, "loc": rest}
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    body_field = getattr(request.scope.get("route"), "body_field", None)
+    annotation = getattr(getattr(body_field, "field_info", None), "annotation", None)
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_model else None
+
+
+async def _on_snugnet_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ProblemError):
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return problem_response(
+            request, error.status, error.code, error.detail, error.errors, headers
+        )
+    if isinstance(error, InvalidInput):
+        return problem_response(request, 422, error.code, str(error), [error])
+    if isinstance(error, LeaseLost):
+        return problem_response(request, 409, error.code, str(error))
+    return await _on_unexpected(request, error)
+
+
+async def _on_missing_blob(request: Request, error: Exception) -> Response:
+    return problem_response(request, 404, NotFound.code, f"there is no blob {str(error)!r}")
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    """Say nothing of the cause: it may hold paths or data. The log has it, by the request's id."""
+    request_id = getattr(request.state, "request_id", "")
+    logger.error("request %s failed", request_id, exc_info=error)
+    return problem_response(
+        request, 500, "internal_error", "the server failed; its log has the cause by request_id"
+    )

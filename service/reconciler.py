@@ -1,0 +1,101 @@
+"""Heals what messages and holders left behind, from the rows alone.
+
+A lost message, a wiped broker, a dead worker or agent, a cancel that nobody is left to act upon:
+each shows in the tables, and each round puts it right. A round that finds nothing only reads.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from service import jobs, measurement_jobs, outbox, steps
+from service.db import Database, epoch_now
+from service.models import Job, MeasurementJob, OutboxRow, Step
+from service.step_types import MAX_ATTEMPTS
+
+REPUBLISH_ROUNDS = 3
+"""A message is sent again after this many rounds, then after twice and four times as many: a long
+queue must not fill up with copies."""
+KEEP_SENT_SECONDS = 3600.0
+
+
+def reconcile(database: Database, reconcile_seconds: float) -> int:
+    """One round; returns how many things it put right. The caller publishes the outbox next."""
+    with database.read() as session:
+        overdue = _overdue_steps(session, reconcile_seconds)
+        poisonous_steps = _poisonous(session, Step)
+        poisonous_measurements = _poisonous(session, MeasurementJob)
+        cancelling = list(session.scalars(select(Job.id).where(Job.state == "cancelling")))
+        has_old_rows = session.execute(select(exists().where(_is_old()))).scalar()
+    num_healed = 0
+    for step_id in overdue:
+        with database.write() as session:
+            outbox.add_wakeup(session, step_id)
+        num_healed += 1
+    for step_id in poisonous_steps:
+        with database.write() as session:
+            num_healed += steps.fail_if_poisonous(session, step_id)
+    for measurement_job_id in poisonous_measurements:
+        with database.write() as session:
+            num_healed += measurement_jobs.fail_if_poisonous(session, measurement_job_id)
+    for job_id in cancelling:
+        num_healed += _finish_cancel(database, job_id)
+    if has_old_rows:
+        with database.write() as session:
+            session.execute(delete(OutboxRow).where(_is_old()))
+    return num_healed
+
+
+def _overdue_steps(session: Session, reconcile_seconds: float) -> list[str]:
+    interval = REPUBLISH_ROUNDS * reconcile_seconds
+    silent_since = epoch_now() - func.coalesce(Step.published_at, 0.0)
+    is_quiet = or_(
+        and_(Step.num_published <= 1, silent_since > interval),
+        and_(Step.num_published == 2, silent_since > 2 * interval),
+        silent_since > 4 * interval,
+    )
+    is_due = or_(
+        and_(Step.state == "ready", Step.not_before <= epoch_now()),
+        and_(
+            Step.state == "running",
+            Step.lease_until <= epoch_now(),
+            Step.attempts < MAX_ATTEMPTS,
+        ),
+    )
+    is_unsent = exists().where(OutboxRow.step_id == Step.id, OutboxRow.sent_at.is_(None))
+    query = (
+        select(Step.id)
+        .join(Job, Job.id == Step.job_id)
+        .where(
+            is_due,
+            is_quiet,
+            ~is_unsent,
+            Job.state.in_(("queued", "running")),
+        )
+        .order_by(Step.created_at)
+        .limit(outbox.BATCH_ROWS)
+    )
+    return list(session.scalars(query))
+
+
+def _poisonous(session: Session, table: type[Step] | type[MeasurementJob]) -> list[str]:
+    query = select(table.id).where(
+        table.state == "running",
+        table.lease_until <= epoch_now(),
+        table.attempts >= MAX_ATTEMPTS,
+    )
+    return list(session.scalars(query))
+
+
+def _finish_cancel(database: Database, job_id: str) -> bool:
+    # Most cancelling jobs have a live holder: look before taking the write lock.
+    with database.read() as session:
+        if jobs.has_live_step(session, job_id):
+            return False
+    with database.write() as session:
+        return jobs.finish_cancel(session, job_id)
+
+
+def _is_old() -> ColumnElement[bool]:
+    return OutboxRow.sent_at < epoch_now() - KEEP_SENT_SECONDS

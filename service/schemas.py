@@ -1,0 +1,398 @@
+"""What travels over HTTP: the job that a user asks for, and what the service answers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from service.validation import WrongField
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# No slash, no leading dot: a name that is safe to store and to show.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$")]
+
+MAX_FILE_BYTES = 8 * 1024**3
+
+
+class Strict(BaseModel):
+    """A part of a request: an unknown key is an error, since a typo would be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Answer(BaseModel):
+    """A part of an answer: a newer server may add keys that an older client does not know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+
+
+# --- the job -------------------------------------------------------------------------------
+
+
+class ModelSource(Strict):
+    upload: Name
+    """Id of a finished upload of kind `model`."""
+
+
+class DataSource(Strict):
+    upload: Name
+    """Id of a finished upload of kind `dataset`."""
+
+    text: Name = "text"
+    """Column of the texts."""
+
+    label: Name = "label"
+    """Column of the labels."""
+
+
+class WorkloadSpec(Strict):
+    batch_size: int = Field(default=1, ge=1, le=1024)
+    seq_len: int = Field(default=64, ge=2, le=8192)
+    """Tokens of every text, padding included."""
+
+    threads: int = Field(default=1, ge=1, le=1024)
+    runtime: Name = "onnxruntime"
+
+
+class TargetSpec(Strict):
+    """A latency promise: `statistic` of `workload` on `device` stays within the budget."""
+
+    device: Name = "this-cpu"
+    workload: WorkloadSpec = WorkloadSpec()
+    statistic: Literal["p50", "p95"] = "p50"
+    budget_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The latency to keep, in milliseconds. Either this or `budget_ratio`."""
+
+    budget_ratio: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """The latency to keep, as a share of what the unsearched model measures in fp32."""
+
+    min_accuracy: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """The lowest acceptable accuracy on the validation split, if there is one."""
+
+    @model_validator(mode="after")
+    def _has_one_budget(self) -> Self:
+        if (self.budget_ms is None) == (self.budget_ratio is None):
+            raise WrongField("budget_ms", "give exactly one of budget_ms and budget_ratio")
+        return self
+
+
+class SpaceSpec(Strict):
+    """Either a preset, or choices of one's own; a gene that is left out keeps the preset's."""
+
+    preset: Literal["medium"] = "medium"
+    """`medium`: at most four choices a gene, at quarters of the model's own widths."""
+
+    num_layers: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    num_heads: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    ffn_dim: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    precision: list[Literal["fp32", "int8"]] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Self:
+        for name in ("num_layers", "num_heads", "ffn_dim"):
+            values = getattr(self, name)
+            if values is not None and values != sorted(set(values)):
+                raise WrongField(name, f"must ascend without repeats, got {values}")
+        if self.precision is not None and len(set(self.precision)) < len(self.precision):
+            raise WrongField("precision", "names a precision twice")
+        return self
+
+
+class TrainingSpec(Strict):
+    max_seq_len: int = Field(default=64, ge=4, le=8192)
+    """Texts are cut to this many tokens, in training and in every evaluation."""
+
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    learning_rate: float = Field(default=5e-5, gt=0, le=1, allow_inf_nan=False)
+    teacher_epochs: float = Field(default=2, gt=0, le=100, allow_inf_nan=False)
+    """Epochs of plain fine-tuning of the unsearched model."""
+
+    supernet_epochs: float = Field(default=3, gt=0, le=1000, allow_inf_nan=False)
+    """Epochs of elastic training, in which subnets learn from the fine-tuned model."""
+
+    shortlist_size: int = Field(default=3, ge=1, le=32)
+    """Candidates of each target that are raced after a short distillation."""
+
+    shortlist_steps: int = Field(default=60, ge=1, le=100_000)
+    """Optimizer steps of that short distillation."""
+
+    distill_epochs: float = Field(default=2, gt=0, le=1000, allow_inf_nan=False)
+    """Compute for the distillation of each target's winner, in epochs of the unsearched model: a
+    network of a fifth of its FLOPs trains five times as many epochs, up to `max_epochs`."""
+
+    max_epochs: float = Field(default=20, gt=0, le=1000, allow_inf_nan=False)
+    """No winner is distilled for more epochs than this."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` takes bf16 where the processor has it and it is faster."""
+
+
+class SearchSpec(Strict):
+    population: int = Field(default=24, ge=4, le=1000)
+    generations: int = Field(default=6, ge=1, le=1000)
+    fidelity_rows: int = Field(default=600, ge=8, le=1_000_000)
+    """Rows of the search split on which a candidate is evaluated."""
+
+    sampler: Literal["nsga2"] = "nsga2"
+
+
+class MeasuringSpec(Strict):
+    """How many networks are measured to learn a device, and how often each one."""
+
+    num_networks: int = Field(default=32, ge=8, le=1000)
+    num_holdout: int = Field(default=8, ge=2, le=1000)
+    """Further networks on which the fitted predictor is judged."""
+
+    rounds: int = Field(default=7, ge=3, le=1000)
+    repeats: int = Field(default=5, ge=1, le=10_000)
+    """Timed runs of each network in each round."""
+
+
+class JobSpec(Strict):
+    """One search: a model, data, and one or more latency targets."""
+
+    name: Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)] = ""
+    model: ModelSource
+    data: DataSource
+    task: Literal["text-classification"] = "text-classification"
+    targets: list[TargetSpec] = Field(min_length=1, max_length=8)
+    space: SpaceSpec = SpaceSpec()
+    training: TrainingSpec = TrainingSpec()
+    search: SearchSpec = SearchSpec()
+    measuring: MeasuringSpec = MeasuringSpec()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _has_one_device_and_workload(self) -> Self:
+        first = self.targets[0]
+        for index, target in enumerate(self.targets):
+            if target.device != first.device:
+                raise WrongField(
+                    f"targets[{index}].device",
+                    f"must be {first.device!r} as in targets[0]: the targets of one job share "
+                    "a device; submit one job for each device",
+                )
+            if target.workload != first.workload:
+                raise WrongField(
+                    f"targets[{index}].workload",
+                    "must equal that of targets[0]: the targets of one job share a workload; "
+                    "submit one job for each workload",
+                )
+        return self
+
+    @property
+    def device(self) -> str:
+        """Name of the device of every target."""
+        return self.targets[0].device
+
+    @property
+    def workload(self) -> WorkloadSpec:
+        return self.targets[0].workload
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobState.CANCELLED, JobState.FAILED, JobState.SUCCEEDED)
+
+
+class JobProgress(Answer):
+    done: float = 0
+    total: float = 0
+    unit: str = ""
+
+
+class JobReason(Answer):
+    """Why a job failed: `code` for programs, `message` for people."""
+
+    code: str
+    message: str
+
+
+class Job(Answer):
+    id: str
+    name: str
+    state: JobState
+    stage: str | None = None
+    progress: JobProgress = JobProgress()
+    reason: JobReason | None = None
+    seed: int = 0
+    spec: dict[str, Any]
+    result: dict[str, Any] | None = None
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class JobPage(Answer):
+    items: list[Job]
+
+
+class Event(Answer):
+    """Something that happened to a job; `seq` counts from 1 without gaps."""
+
+    seq: int
+    at: float
+    kind: str
+    level: str
+    message: str
+    data: dict[str, Any] = {}
+
+
+class EventPage(Answer):
+    items: list[Event]
+    job_state: JobState
+    """State of the job when the page was read: when it is final, no event follows the page's."""
+
+    more: bool = False
+    """Whether there are further events already; then ask again at once."""
+
+
+class Evaluation(Answer):
+    source: str
+    generation: int
+    index_in_generation: int
+    fingerprint: str
+    fidelity: str
+    subnet: dict[str, Any]
+    metrics: dict[str, Any]
+    created_at: float | None = None
+
+
+class EvaluationPage(Answer):
+    items: list[Evaluation]
+
+
+class Artifact(Answer):
+    id: str
+    target_index: int | None
+    name: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+    created_at: float
+
+
+class ArtifactPage(Answer):
+    items: list[Artifact]
+
+
+# --- uploads -------------------------------------------------------------------------------
+
+
+class UploadFile(Strict):
+    name: FileName
+    size_bytes: int = Field(ge=0, le=MAX_FILE_BYTES)
+    sha256: Sha256
+
+
+class NewUpload(Strict):
+    kind: Literal["model", "dataset"]
+    files: list[UploadFile] = Field(min_length=1, max_length=64)
+    text: Name = "text"
+    """Dataset only: column of the texts."""
+
+    label: Name = "label"
+    """Dataset only: column of the labels."""
+
+    @model_validator(mode="after")
+    def _names_each_file_once(self) -> Self:
+        names = [file.name for file in self.files]
+        if len(set(names)) < len(names):
+            raise WrongField("files", "each name may be given only once")
+        return self
+
+
+class Upload(Answer):
+    id: str
+    kind: str
+    state: str
+    files: list[dict[str, Any]] = []
+    """Name, size_bytes, sha256 and `received` of each file."""
+
+    summary: dict[str, Any] | None = None
+    created_at: float
+
+
+# --- devices and their agents --------------------------------------------------------------
+
+
+class NewDevice(Strict):
+    """An agent's registration; sent again now and then as a sign of life."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,62}$")]
+    identity: dict[str, Any]
+    """Processor, cores, memory, system, and `runtimes` by name with their versions."""
+
+
+class Device(Answer):
+    id: str
+    name: str
+    identity: dict[str, Any]
+    last_seen_at: float
+
+
+class DevicePage(Answer):
+    items: list[Device]
+
+
+class ClaimedMeasurementJob(Answer):
+    id: str
+    token: int
+    spec: dict[str, Any]
+    lease_seconds: float
+
+
+class LeaseRenewal(Strict):
+    token: int
+
+
+class MeasurementResult(Strict):
+    token: int
+    result: dict[str, Any]
+
+
+class MeasurementFailure(Strict):
+    token: int
+    code: Name
+    message: Annotated[str, StringConstraints(max_length=4000)]
+
+
+# --- errors and the server itself ----------------------------------------------------------
+
+
+class FieldError(Answer):
+    field: str
+    reason: str
+
+
+class Problem(Answer):
+    """An error as RFC 9457 has it; `code` is stable, `errors` name the fields at fault."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError] = []
+    request_id: str = ""
+
+
+class ServerInfo(Answer):
+    name: str
+    version: str
+
+
+class Health(Answer):
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,61 @@
+"""Settings of the server side, each from an environment variable `SNUGNET_<NAME>`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One object for the API, the dispatcher and the workers; `database_url` and `broker_url`
+    default to places inside `data_dir`, as the embedded service has them."""
+
+    model_config = SettingsConfigDict(env_prefix="SNUGNET_", extra="ignore", frozen=True)
+
+    data_dir: Path = Path(".snugnet")
+    database_url: str = ""
+    broker_url: str = ""
+
+    step_seconds: float = Field(default=45.0, gt=0)
+    """A slice of training ends with a checkpoint after this time."""
+    step_limit_seconds: float = Field(default=300.0, gt=0)
+    """A step that runs longer than this is stopped and counts as failed."""
+    lease_seconds: float = Field(default=30.0, gt=0)
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    reconcile_seconds: float = Field(default=5.0, gt=0)
+    retry_backoff_seconds: float = Field(default=2.0, ge=0)
+    """Wait before the second attempt of a step; doubled for each further one."""
+
+    step_handlers: dict[str, str] = Field(default_factory=dict)
+    """Step kind -> `module:function`, over the built-in table."""
+    quiet_lock: Path | None = None
+    """A file that steps hold shared and a measuring agent on the same machine exclusively."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of one training process; all cores when not set."""
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("lease_seconds must be at least twice heartbeat_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _fill_places(self) -> Self:
+        root = self.data_dir.expanduser().resolve()
+        object.__setattr__(self, "data_dir", root)
+        if not self.database_url:
+            object.__setattr__(self, "database_url", f"sqlite:///{root / 'snugnet.db'}")
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", f"redis+socket://{root / 'valkey.sock'}")
+        return self
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self.data_dir / "blobs"
+
+    @property
+    def scratch_dir(self) -> Path:
+        return self.data_dir / "scratch"

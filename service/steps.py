@@ -1,0 +1,265 @@
+"""The step protocol: claim, renew, finish, retry, fail, release.
+
+The row is the truth. A claim raises its token, every later write names the token it got, and a
+write with an old token raises `LeaseLost`. What a step leaves behind (its output, the next step,
+the state of the job, events, artifacts) is written in the one transaction that ends it.
+Lock order on every path: steps, measurement jobs, the job.
+"""
+
+from __future__ import annotations
+
+import enum
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy.orm import Session
+
+from service import artifacts, measurement_jobs, outbox
+from service.db import epoch_now
+from service.events import append_event
+from service.job_states import conclude_job, start_job
+from service.models import Job, Step
+from service.step_types import (
+    MAX_ATTEMPTS,
+    LeaseLost,
+    NewArtifact,
+    NewMeasurement,
+    NewStep,
+    StepFailed,
+    StepLease,
+    StepResult,
+)
+
+__all__ = [
+    "MAX_ATTEMPTS",
+    "LeaseLost",
+    "NewArtifact",
+    "NewMeasurement",
+    "NewStep",
+    "Renewal",
+    "StepFailed",
+    "StepLease",
+    "StepResult",
+    "claim",
+    "fail",
+    "fail_if_poisonous",
+    "finish",
+    "guard",
+    "release",
+    "renew",
+    "retry",
+]
+
+
+class Renewal(enum.Enum):
+    HELD = "held"
+    CANCEL = "cancel"  #: held, but the job shall stop
+    LOST = "lost"  #: somebody else holds the step, or it has ended
+
+
+def claim(session: Session, step_id: str, owner: str, lease_seconds: float) -> StepLease | None:
+    """Take a step that is due, or whose holder let its lease run out. None: nothing to do."""
+    free = or_(
+        and_(Step.state == "ready", Step.not_before <= epoch_now()),
+        and_(Step.state == "running", Step.lease_until <= epoch_now()),
+    )
+    job_goes_on = exists().where(
+        Job.id == Step.job_id,
+        Job.state.in_(("queued", "running")),
+        Job.cancel_requested.is_(False),
+    )
+    row = session.execute(
+        update(Step)
+        .where(Step.id == step_id, free, Step.attempts < MAX_ATTEMPTS, job_goes_on)
+        .values(
+            state="running",
+            owner=owner,
+            token=Step.token + 1,
+            attempts=Step.attempts + 1,
+            lease_until=epoch_now() + lease_seconds,
+            started_at=epoch_now(),
+            published_at=None,
+            num_published=0,
+        )
+        .returning(Step.job_id, Step.kind, Step.input, Step.token, Step.attempts)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if row is None:
+        return None
+    start_job(session, row.job_id)
+    return StepLease(
+        step_id=step_id,
+        job_id=row.job_id,
+        kind=row.kind,
+        input=row.input,
+        token=row.token,
+        attempts=row.attempts,
+        owner=owner,
+    )
+
+
+def renew(session: Session, lease: StepLease, lease_seconds: float) -> Renewal:
+    row = session.execute(
+        update(Step)
+        .where(*_held_by(lease))
+        .values(lease_until=epoch_now() + lease_seconds)
+        .returning(Step.job_id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if row is None:
+        return Renewal.LOST
+    return Renewal.CANCEL if _cancel_requested(session, lease.job_id) else Renewal.HELD
+
+
+def guard(session: Session, lease: StepLease) -> None:
+    """Let the rest of this transaction be written by the holder of the step only."""
+    query = select(Step.id).where(*_held_by(lease)).with_for_update()
+    if session.execute(query).one_or_none() is None:
+        raise LeaseLost(f"step {lease.step_id} is no longer held by token {lease.token}")
+
+
+def finish(session: Session, lease: StepLease, result: StepResult) -> None:
+    """End a step and begin what comes after it, all or nothing."""
+    _end(session, lease, "done", output=result.output)
+    artifacts.record_artifacts(session, lease.job_id, result.artifacts)
+    if _cancel_requested(session, lease.job_id):
+        conclude_job(session, lease.job_id, "cancelled")
+    elif result.result is not None:
+        conclude_job(session, lease.job_id, "succeeded", result=result.result)
+    elif isinstance(result.next, NewStep):
+        outbox.add_step(session, lease.job_id, result.next)
+    elif result.next is not None:
+        measurement_jobs.create(session, result.next, job_id=lease.job_id)
+
+
+def fail(
+    session: Session,
+    lease: StepLease,
+    code: str,
+    message: str,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """End a step for good, and its job with it."""
+    error = {**(data or {}), "code": code, "message": message}
+    _end(session, lease, "failed", error=error)
+    conclude_job(session, lease.job_id, "failed", code=code, message=message, data=data)
+
+
+def retry(
+    session: Session, lease: StepLease, error: BaseException, *, backoff_seconds: float
+) -> None:
+    """Put a step back after an unexpected error; after the last attempt the job fails."""
+    described = _describe(error)
+    if lease.attempts >= MAX_ATTEMPTS:
+        _fail_as_poison(session, lease, described)
+        return
+    delay_seconds = min(60.0, backoff_seconds * 2 ** (lease.attempts - 1))
+    _back_to_ready(session, lease, delay_seconds=delay_seconds, error=described)
+    append_event(
+        session,
+        lease.job_id,
+        "retry",
+        f"{lease.kind} failed and is tried again: {described['message']}",
+        {"step": lease.step_id, "kind": lease.kind, "attempt": lease.attempts},
+        level="warning",
+    )
+
+
+def release(session: Session, lease: StepLease) -> None:
+    """Give a step back unharmed (the worker shuts down): the attempt does not count."""
+    _back_to_ready(session, lease, delay_seconds=0.0, attempts=Step.attempts - 1)
+
+
+def cancel(session: Session, lease: StepLease) -> None:
+    """The holder stopped because its job is to be cancelled: now it is."""
+    guard(session, lease)
+    conclude_job(session, lease.job_id, "cancelled")
+
+
+def fail_if_poisonous(session: Session, step_id: str) -> bool:
+    """Fail the job of a step whose last allowed holder died without a word."""
+    row = session.execute(
+        select(Step.job_id, Step.kind, Step.input, Step.token, Step.owner, Step.attempts)
+        .where(
+            Step.id == step_id,
+            Step.state == "running",
+            Step.lease_until <= epoch_now(),
+            Step.attempts >= MAX_ATTEMPTS,
+        )
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        return False
+    lease = StepLease(
+        step_id=step_id,
+        job_id=row.job_id,
+        kind=row.kind,
+        input=row.input,
+        token=row.token,
+        attempts=row.attempts,
+        owner=row.owner,
+    )
+    _fail_as_poison(session, lease, {"type": "WorkerLost", "message": "its worker died"})
+    return True
+
+
+def expire(session: Session, step_id: str, owner: str) -> bool:
+    """The holder is known to be dead: do not wait for its lease to run out."""
+    row = session.execute(
+        update(Step)
+        .where(Step.id == step_id, Step.state == "running", Step.owner == owner)
+        .values(lease_until=epoch_now())
+        .returning(Step.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if row is None:
+        return False
+    outbox.add_wakeup(session, step_id)
+    return True
+
+
+def _held_by(lease: StepLease) -> tuple[Any, ...]:
+    return (Step.id == lease.step_id, Step.state == "running", Step.token == lease.token)
+
+
+def _cancel_requested(session: Session, job_id: str) -> bool:
+    return bool(session.execute(select(Job.cancel_requested).where(Job.id == job_id)).scalar())
+
+
+def _end(session: Session, lease: StepLease, state: str, **values: Any) -> None:
+    _write(session, lease, state=state, lease_until=None, finished_at=epoch_now(), **values)
+
+
+def _back_to_ready(
+    session: Session, lease: StepLease, *, delay_seconds: float, **values: Any
+) -> None:
+    not_before = epoch_now() + delay_seconds
+    _write(session, lease, state="ready", lease_until=None, not_before=not_before, **values)
+    outbox.add_wakeup(session, lease.step_id)
+
+
+def _write(session: Session, lease: StepLease, **values: Any) -> None:
+    row = session.execute(
+        update(Step)
+        .where(*_held_by(lease))
+        .values(**values)
+        .returning(Step.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(f"step {lease.step_id} is no longer held by token {lease.token}")
+
+
+def _fail_as_poison(session: Session, lease: StepLease, error: dict[str, Any]) -> None:
+    message = (
+        f"the step {lease.kind} failed {lease.attempts} times, "
+        f"the last time with {error['type']}: {error['message']}"
+    )
+    fail(session, lease, "poison_step", message, {"step": lease.step_id, "error": error})
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    text = "".join(traceback.format_exception(error))
+    return {"type": type(error).__name__, "message": str(error), "traceback": text[-4000:]}

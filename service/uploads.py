@@ -1,0 +1,138 @@
+"""Models and data on their way in: declared, received, then checked as a whole or dropped."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from search.errors import InvalidInput
+from search.model.checkpoint import check_file_names, check_model_folder
+from search.training.dataset import FORMATS, Dataset, read_dataset
+from service.artifacts import ArtifactStore
+from service.db import epoch_now
+from service.models import ArtifactRow, Upload, UploadFile
+from service.problems import Conflict, NotFound
+from service.schemas import NewUpload
+
+MODEL_SUFFIXES = (".safetensors", ".json", ".txt")
+ABANDONED_SECONDS = 24 * 3600.0
+
+
+def create_upload(session: Session, new: NewUpload) -> Upload:
+    """An open upload that waits for its files.
+
+    Raises:
+        InvalidInput: the names alone show that this is no model or no data.
+    """
+    names = [file.name for file in new.files]
+    if new.kind == "model":
+        _check_model_names(names)
+        summary = None
+    else:
+        if len(names) != 1 or PurePath(names[0]).suffix.lower() not in FORMATS:
+            raise InvalidInput("files", f"must be one file that ends in {' or '.join(FORMATS)}")
+        summary = {"text": new.text, "label": new.label}
+    upload = Upload(kind=new.kind, summary=summary)
+    session.add(upload)
+    session.flush()
+    session.add_all(UploadFile(upload_id=upload.id, **file.model_dump()) for file in new.files)
+    session.flush()
+    session.refresh(upload)
+    return upload
+
+
+def get_upload(session: Session, upload_id: str) -> Upload:
+    upload = session.get(Upload, upload_id)
+    if upload is None:
+        raise NotFound("upload", upload_id)
+    return upload
+
+
+def files_of(session: Session, upload_id: str) -> list[UploadFile]:
+    query = select(UploadFile).where(UploadFile.upload_id == upload_id)
+    return list(session.scalars(query.order_by(UploadFile.name)))
+
+
+def expected_file(session: Session, upload_id: str, name: str) -> UploadFile:
+    """The declared file that is about to arrive."""
+    upload = get_upload(session, upload_id)
+    if upload.state != "open":
+        raise Conflict(f"upload {upload_id!r} is {upload.state} and takes no more files")
+    file = session.get(UploadFile, (upload_id, name))
+    if file is None:
+        raise NotFound("declared file", name)
+    return file
+
+
+def check_upload(session: Session, store: ArtifactStore, upload: Upload) -> dict[str, Any]:
+    """Read everything that was uploaded; the summary that is to be stored with it.
+
+    Raises:
+        InvalidInput: with what is wrong; the caller then drops the upload.
+        Conflict: a file has not arrived yet.
+    """
+    files = files_of(session, upload.id)
+    missing = [file.name for file in files if not store.exists(file.sha256)]
+    if missing:
+        raise Conflict(f"not received yet: {', '.join(missing)}")
+    if upload.kind == "model":
+        return _check_model(store, files)
+    columns = upload.summary or {}
+    dataset = read_upload(store, files[0], text=columns["text"], label=columns["label"])
+    return {**columns, **dataset.summary()}
+
+
+def read_upload(store: ArtifactStore, file: UploadFile, *, text: str, label: str) -> Dataset:
+    return read_dataset(store.path(file.sha256), text=text, label=label, name=file.name)
+
+
+def delete_upload(session: Session, upload_id: str) -> list[str]:
+    """Delete the rows; return the blobs that nothing names any more, to be dropped after the
+    commit."""
+    hashes = [file.sha256 for file in files_of(session, upload_id)]
+    session.execute(delete(UploadFile).where(UploadFile.upload_id == upload_id))
+    session.execute(delete(Upload).where(Upload.id == upload_id))
+    session.flush()
+    return [sha256 for sha256 in dict.fromkeys(hashes) if not is_named(session, sha256)]
+
+
+def delete_abandoned(session: Session) -> list[str]:
+    """Drop uploads that were begun and never finished."""
+    query = select(Upload.id).where(
+        Upload.state == "open", Upload.created_at < epoch_now() - ABANDONED_SECONDS
+    )
+    return [sha256 for old in session.scalars(query) for sha256 in delete_upload(session, old)]
+
+
+def drop_blobs(store: ArtifactStore, hashes: Iterable[str]) -> None:
+    for sha256 in hashes:
+        store.delete(sha256)
+
+
+def is_named(session: Session, sha256: str) -> bool:
+    query = select(
+        exists().where(UploadFile.sha256 == sha256) | exists().where(ArtifactRow.sha256 == sha256)
+    )
+    return bool(session.execute(query).scalar_one())
+
+
+def _check_model_names(names: list[str]) -> None:
+    check_file_names(names)
+    for name in names:
+        if PurePath(name).suffix.lower() not in MODEL_SUFFIXES:
+            raise InvalidInput(name, f"is not needed; files end in {', '.join(MODEL_SUFFIXES)}")
+
+
+def _check_model(store: ArtifactStore, files: list[UploadFile]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="snugnet-model-") as folder:
+        for file in files:
+            (Path(folder) / file.name).symlink_to(store.path(file.sha256))
+        checked = check_model_folder(Path(folder))
+    shape = checked.shape.to_dict()
+    del shape["num_labels"]  # the data decide
+    return {"shape": shape, "size_bytes": sum(file.size_bytes for file in files)}

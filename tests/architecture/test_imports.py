@@ -1,0 +1,82 @@
+"""What each role loads: an API image without torch, a client without a server."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("search", "predictors", "service", "workers", "migrations")
+SERVER_LIBRARIES = (
+    "alembic",
+    "celery",
+    "fastapi",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "redis",
+    "scipy",
+    "sqlalchemy",
+    "starlette",
+    "uvicorn",
+)
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level names in memory after an import in a fresh interpreter."""
+    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["service.app", "service.server"])
+def test_the_api_loads_neither_torch_nor_optuna(module: str) -> None:
+    heavy = {"torch", "optuna", "transformers", "onnxruntime", "safetensors", "workers"}
+    assert not loaded_by(module) & heavy
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["service.client", "service.cli.program", "service.embedded", "service.supervisor"],
+)
+def test_the_client_loads_no_server_library(module: str) -> None:
+    assert not loaded_by(module) & {*SERVER_LIBRARIES, "torch", "optuna", "workers", "predictors"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "search.space",
+        "search.objectives",
+        "search.pareto",
+        "search.errors",
+        "search.model.checkpoint",
+        "search.training.dataset",
+        "search.export.graph",
+    ],
+)
+def test_the_nouns_of_the_search_need_no_torch(module: str) -> None:
+    assert not loaded_by(module) & {"torch", "optuna", "sqlalchemy", "service"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_is_this_repositorys_own(package: str) -> None:
+    file = importlib.import_module(package).__file__
+    assert file is not None
+    assert Path(file).resolve() == ROOT / package / "__init__.py"
+
+
+def test_no_init_file_imports_anything_when_it_is_loaded() -> None:
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+    assert files
+    for path in files:
+        body = ast.parse(path.read_text()).body
+        allowed = (ast.Expr, ast.FunctionDef) if path.parent.name == "cli" else (ast.Expr,)
+        assert all(isinstance(node, allowed) for node in body), path

@@ -1,0 +1,78 @@
+"""A data folder, settings and a database, made by the real migrations, for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from service import migrate
+from service.artifacts import FilesystemArtifactStore
+from service.db import Database, make_engine
+from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's own shell reaches a test."""
+    for name in [name for name in os.environ if name.startswith("SNUGNET_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file as the migrations leave it; copied, never opened for writing."""
+    path = tmp_path_factory.mktemp("migrated") / "snugnet.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, migrated_sqlite: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(migrated_sqlite, folder / "snugnet.db")
+    return folder
+
+
+@pytest.fixture
+def database_url(data_dir: Path) -> str:
+    """SQLite; or the database that TEST_POSTGRESQL_URL names, emptied for each test."""
+    url = os.environ.get("TEST_POSTGRESQL_URL")
+    if url is None:
+        return f"sqlite:///{data_dir / 'snugnet.db'}"
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    migrate.upgrade(url)
+    return url
+
+
+@pytest.fixture
+def settings(data_dir: Path, database_url: str) -> Settings:
+    return Settings(
+        data_dir=data_dir,
+        database_url=database_url,
+        lease_seconds=2.0,
+        heartbeat_seconds=0.2,
+        reconcile_seconds=0.2,
+        retry_backoff_seconds=0.0,
+    )
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def store(settings: Settings) -> FilesystemArtifactStore:
+    return FilesystemArtifactStore(settings.blobs_dir)

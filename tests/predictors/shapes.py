@@ -1,0 +1,34 @@
+"""Sizes that the tests of this folder share."""
+
+from __future__ import annotations
+
+from predictors.workload import Workload
+from search.space import ModelShape, SearchSpace
+
+MINILM = ModelShape(
+    family="bert",
+    num_layers=6,
+    embed_dim=384,
+    num_heads=12,
+    head_dim=32,
+    ffn_dim=1536,
+    vocab_size=30522,
+    max_seq_len=512,
+    num_token_types=2,
+    num_labels=2,
+)
+MINILM_SPACE = SearchSpace.for_shape(MINILM)
+TINY = ModelShape(
+    family="bert",
+    num_layers=3,
+    embed_dim=32,
+    num_heads=4,
+    head_dim=8,
+    ffn_dim=64,
+    vocab_size=100,
+    max_seq_len=16,
+    num_token_types=2,
+    num_labels=2,
+)
+TINY_SPACE = SearchSpace.for_shape(TINY)
+WORKLOAD = Workload(batch_size=1, seq_len=64, threads=1)

@@ -1,0 +1,71 @@
+"""Paper costs equal those of the network that is really built."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import onnx
+import pytest
+
+from search.export.graph import build_onnx, weight_shapes
+from search.export.quantize import quantize_int8
+from search.objectives import flops, num_params, size_bytes
+from search.space import ModelShape, SubnetConfig
+
+MINILM = ModelShape(
+    family="bert",
+    num_layers=6,
+    embed_dim=384,
+    num_heads=12,
+    head_dim=32,
+    ffn_dim=1536,
+    vocab_size=30522,
+    max_seq_len=512,
+    num_token_types=2,
+    num_labels=2,
+)
+SUBNETS = [
+    SubnetConfig.full(MINILM),
+    SubnetConfig(layers=(0, 5), num_heads=(3, 6), ffn_dim=(384, 768), precision="int8"),
+]
+
+
+@pytest.mark.parametrize("subnet", SUBNETS)
+def test_params_are_those_of_the_extracted_weights(subnet: SubnetConfig) -> None:
+    shapes = weight_shapes(MINILM, subnet)
+    assert num_params(MINILM, subnet) == sum(math.prod(size) for size in shapes.values())
+
+
+def test_params_of_minilm_are_as_published() -> None:
+    encoder = num_params(MINILM, SubnetConfig.full(MINILM)) - 2 * 384 - 2
+    assert encoder == 22_713_216 - (384 * 384 + 384)  # less the pooler, which is not used
+
+
+def test_flops_count_every_matrix_product_by_hand() -> None:
+    subnet = SubnetConfig(layers=(2,), num_heads=(3,), ffn_dim=(100,))
+    projections = 4 * 96 * 384 * 10
+    attention = 2 * 3 * 10 * 10 * 32
+    ffn = 2 * 100 * 384 * 10
+    pool_and_head = 10 * 384 + 2 * 384
+    expected = 2 * (projections + attention + ffn + pool_and_head)
+    assert flops(MINILM, subnet, seq_len=10) == expected
+    assert flops(MINILM, subnet, seq_len=10, batch_size=4) == 4 * expected
+
+
+def test_precision_changes_bytes_and_nothing_else() -> None:
+    fp32, int8 = SUBNETS[0], SUBNETS[0].with_precision("int8")
+    assert num_params(MINILM, fp32) == num_params(MINILM, int8)
+    assert flops(MINILM, fp32, seq_len=64) == flops(MINILM, int8, seq_len=64)
+    assert size_bytes(MINILM, int8) < 0.26 * size_bytes(MINILM, fp32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_size_is_that_of_the_file_but_for_its_graph(precision: str, tmp_path: Path) -> None:
+    shape = ModelShape.from_dict(MINILM.to_dict() | {"vocab_size": 8000, "embed_dim": 96})
+    subnet = SubnetConfig(layers=(1,), num_heads=(3,), ffn_dim=(384,), precision=precision)
+    path = tmp_path / "model.onnx"
+    onnx.save(build_onnx(shape, subnet, None), path)
+    if precision == "int8":
+        quantize_int8(path, path)
+    assert path.stat().st_size == pytest.approx(size_bytes(shape, subnet), rel=0.03)

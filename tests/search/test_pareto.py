@@ -1,0 +1,89 @@
+"""The front keeps what nothing beats, and its area is exact."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.pareto import Candidate, ParetoFront
+from search.space import SubnetConfig
+
+
+def candidate(latency_ms: float, quality: float, heads: int = 1) -> Candidate:
+    subnet = SubnetConfig(layers=(0,), num_heads=(heads,), ffn_dim=(8,))
+    return Candidate(subnet=subnet, latency_ms=latency_ms, quality=quality)
+
+
+def points(front: ParetoFront) -> list[tuple[float, float]]:
+    return [(c.latency_ms, c.quality) for c in front]
+
+
+candidates = st.lists(
+    st.builds(candidate, st.integers(0, 6), st.integers(0, 6), st.integers(1, 4)), max_size=15
+)
+
+
+@given(candidates)
+def test_the_front_is_exactly_what_no_candidate_dominates(found: list[Candidate]) -> None:
+    front = ParetoFront.of(found)
+    undominated = [c for c in found if not any(other.dominates(c) for other in found)]
+    assert set(points(front)) == {(c.latency_ms, c.quality) for c in undominated}
+    assert len(front) == len(set(points(front)))
+
+
+@given(candidates, st.randoms(use_true_random=False))
+def test_the_front_does_not_depend_on_the_order(
+    found: list[Candidate], rng: random.Random
+) -> None:
+    shuffled = found[:]
+    rng.shuffle(shuffled)
+    assert ParetoFront.of(found) == ParetoFront.of(shuffled)
+
+
+@given(candidates)
+def test_hypervolume_counts_the_dominated_cells(found: list[Candidate]) -> None:
+    cells = sum(
+        any(c.latency_ms <= x and c.quality >= y + 1 for c in found)
+        for x in range(5)
+        for y in range(1, 6)
+    )
+    front = ParetoFront.of(found)
+    capped = [candidate(c.latency_ms, min(c.quality, 6)) for c in front]
+    area = ParetoFront.of(capped).hypervolume(reference_latency_ms=5, reference_quality=1)
+    assert area == cells
+
+
+def test_hypervolume_of_two_steps_by_hand() -> None:
+    front = ParetoFront.of([candidate(2, 0.5), candidate(4, 0.8), candidate(5, 0.7)])
+    area = front.hypervolume(reference_latency_ms=10, reference_quality=0.2)
+    assert area == pytest.approx(8 * 0.3 + 6 * 0.3)
+
+
+def test_candidates_beyond_the_reference_count_nothing() -> None:
+    front = ParetoFront.of([candidate(1, 0.1), candidate(20, 0.9)])
+    assert front.hypervolume(reference_latency_ms=10, reference_quality=0.2) == 0
+
+
+def test_best_within_a_budget_is_the_best_quality_that_keeps_it() -> None:
+    front = ParetoFront.of([candidate(2, 0.5), candidate(4, 0.8), candidate(6, 0.9)])
+    best = front.best_within(4.0)
+    assert best is not None
+    assert best.quality == 0.8
+    assert front.best_within(1.9) is None
+
+
+def test_merging_leaves_the_front_as_it_was() -> None:
+    front = ParetoFront.of([candidate(2, 0.5)])
+    assert points(front.merged([candidate(1, 0.6)])) == [(1, 0.6)]
+    assert points(front) == [(2, 0.5)]
+    with pytest.raises(FrozenInstanceError):
+        front.candidates = ()  # type: ignore[misc]
+
+
+def test_nan_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="latency_ms"):
+        candidate(float("nan"), 0.5)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.artifacts import FilesystemArtifactStore, record_artifacts
+from service.client import Client, Corrupted
+from service.db import Database
+from service.step_types import NewArtifact
+from tests.service.helpers import create_job
+
+CONTENT = {"onnx/model.onnx": b"a winner", "metrics.json": b"{}"}
+
+
+@pytest.fixture
+def job_id(database: Database, store: FilesystemArtifactStore) -> str:
+    job_id = create_job(database)
+    new = [
+        NewArtifact(
+            name=name,
+            sha256=store.put_bytes(content),
+            size_bytes=len(content),
+            media_type="application/octet-stream",
+            target_index=index,
+        )
+        for index, (name, content) in enumerate(CONTENT.items())
+    ]
+    new.append(
+        NewArtifact(
+            name="front.png",
+            sha256=store.put_bytes(b"png"),
+            size_bytes=3,
+            media_type="image/png",
+        )
+    )
+    with database.write() as session:
+        record_artifacts(session, job_id, new)
+    return job_id
+
+
+def test_download_writes_every_file_in_its_place(
+    client: Client, job_id: str, tmp_path: Path
+) -> None:
+    paths = client.download(job_id, tmp_path)
+    found = {str(path.relative_to(tmp_path)): path.read_bytes() for path in paths}
+    assert found == {
+        "front.png": b"png",
+        "target-0/onnx/model.onnx": b"a winner",
+        "target-1/metrics.json": b"{}",
+    }
+
+
+def test_download_repairs_what_is_damaged_and_keeps_what_is_there(
+    client: Client, job_id: str, tmp_path: Path
+) -> None:
+    front, winner, _ = client.download(job_id, tmp_path)
+    before = front.stat().st_mtime_ns
+    winner.write_bytes(b"damaged")
+    client.download(job_id, tmp_path)
+    assert winner.read_bytes() == b"a winner"
+    assert front.stat().st_mtime_ns == before
+
+
+def test_content_that_is_not_what_was_announced_is_never_kept(
+    client: Client, job_id: str, store: FilesystemArtifactStore, tmp_path: Path
+) -> None:
+    artifact = next(a for a in client.artifacts(job_id) if a.name == "metrics.json")
+    blob = store.path(artifact.sha256)
+    blob.chmod(0o644)
+    blob.write_bytes(b"[]")
+    with pytest.raises(Corrupted, match=r"metrics.json"):
+        client.download(job_id, tmp_path)
+    assert not (tmp_path / "target-1" / "metrics.json").exists()
+    assert list((tmp_path / "target-1").iterdir()) == []
+
+
+def test_a_name_that_leaves_the_folder_is_refused(
+    client: Client, database: Database, store: FilesystemArtifactStore, tmp_path: Path
+) -> None:
+    job_id = create_job(database)
+    evil = NewArtifact(
+        name="../../evil", sha256=store.put_bytes(b"x"), size_bytes=1, media_type="text/plain"
+    )
+    with database.write() as session:
+        record_artifacts(session, job_id, [evil])
+    with pytest.raises(Corrupted, match="unsafe file name"):
+        client.download(job_id, tmp_path / "a" / "b")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_ranges_and_unchanged_content_are_answered(
+    client: Client, http: TestClient, job_id: str
+) -> None:
+    artifact = next(a for a in client.artifacts(job_id) if a.name == "onnx/model.onnx")
+    url = f"/v1/artifacts/{artifact.id}/content"
+    whole = http.get(url)
+    assert whole.headers["etag"] == f'"sha256-{artifact.sha256}"'
+    assert 'filename="model.onnx"' in whole.headers["content-disposition"]
+    part = http.get(url, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"win")
+    again = http.get(url, headers={"If-None-Match": whole.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_an_unknown_artifact_or_blob(http: TestClient) -> None:
+    assert http.get("/v1/artifacts/art_x/content").json()["code"] == "not_found"
+    assert http.get(f"/v1/blobs/{'0' * 64}").json()["code"] == "not_found"
+    assert http.get("/v1/blobs/..%2Fsnugnet.db").status_code == 404
+    assert http.get("/v1/blobs/xyz").status_code == 422

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service import steps
+from service.client import Client, NotFound, Rejected
+from service.db import Database
+from service.events import append_event
+from service.queue import InMemoryQueue
+from service.schemas import JobState
+from service.step_types import StepResult
+from tests.service.helpers import claimed, steps_of
+from tests.service.serving import app_of, upload_both
+
+
+@pytest.fixture
+def spec(client: Client, tmp_path: Path) -> dict[str, Any]:
+    return upload_both(client, tmp_path)
+
+
+def succeed(database: Database, job_id: str, result: dict[str, Any]) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        steps.finish(session, lease, StepResult(result=result))
+
+
+def test_a_submitted_job_is_queued_and_its_worker_woken(
+    client: Client, http: TestClient, database: Database, spec: dict[str, Any]
+) -> None:
+    job = client.submit({**spec, "name": "reviews", "seed": 7})
+    assert job.state is JobState.QUEUED
+    assert (job.name, job.seed) == ("reviews", 7)
+    assert job.spec["search"]["population"] == 24
+    assert [found.id for found in client.jobs()] == [job.id]
+    (step,) = steps_of(database, job.id)
+    queue = app_of(http).state.parts.queue
+    assert isinstance(queue, InMemoryQueue)
+    for _ in range(200):
+        if step.id in queue.step_ids:
+            break
+        threading.Event().wait(0.02)
+    assert step.id in queue.step_ids
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "reason"),
+    [
+        ({"model": {"upload": "up_none"}}, "model.upload", "there is no upload 'up_none'"),
+        ({"data": {"upload": "up_none"}}, "data.upload", "there is no upload"),
+        (
+            {"targets": [{"budget_ms": 1, "device": "pi"}]},
+            "targets[0].device",
+            "there is no device 'pi'; known devices: 'this-cpu'",
+        ),
+        (
+            {"targets": [{"budget_ms": 1, "workload": {"runtime": "tensorrt", "seq_len": 16}}]},
+            "targets[0].workload.runtime",
+            "has no runtime 'tensorrt'; it has 'onnxruntime'",
+        ),
+        ({"targets": [{"budget_ms": 0}]}, "targets[0].budget_ms", "greater than 0"),
+        (
+            {"targets": [{"budget_ms": 1, "workload": {"seq_len": 33}}]},
+            "targets[0].workload.seq_len",
+            "at most 32",
+        ),
+        ({"training": {"max_seq_len": 64}}, "training.max_seq_len", "at most 32"),
+        ({"space": {"num_layers": [1, 3]}}, "space.num_layers", "the model has 2, got 3"),
+        ({"space": {"num_heads": [1, 4]}}, "space.num_heads", "the model has 2, got 4"),
+        ({"space": {"ffn_dim": [32]}}, "space.ffn_dim", "the model has 16, got 32"),
+        ({"trainings": {}}, "trainings", "did you mean training?"),
+    ],
+)
+def test_a_job_that_cannot_run_is_refused_by_field(
+    client: Client, spec: dict[str, Any], change: dict[str, Any], field: str, reason: str
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        client.submit({**spec, **change})
+    assert caught.value.problem.errors[0].field == field
+    assert reason in caught.value.problem.errors[0].reason
+    assert client.jobs() == []
+
+
+def test_uploads_must_be_of_the_right_kind_and_have_the_columns(
+    client: Client, spec: dict[str, Any]
+) -> None:
+    swapped = {**spec, "model": spec["data"]}
+    with pytest.raises(Rejected, match=r"model.upload: must be an upload of kind 'model'"):
+        client.submit(swapped)
+    with pytest.raises(Rejected, match=r"data.label: column 'stars' is missing"):
+        client.submit({**spec, "data": {**spec["data"], "label": "stars"}})
+
+
+def test_events_are_paged_in_order_and_end_with_the_job(
+    client: Client, database: Database, spec: dict[str, Any]
+) -> None:
+    job_id = client.submit(spec).id
+    with database.write() as session:
+        for number in range(5):
+            append_event(session, job_id, "note", f"note {number}", {"n": number})
+    page = client.events_page(job_id, limit=4)
+    assert page.more
+    assert [event.seq for event in page.items] == [1, 2, 3, 4]
+    succeed(database, job_id, {"targets": []})
+    messages = [event.message for event in client.events(job_id, after=4)]
+    assert messages[:2] == ["note 3", "note 4"]
+    assert client.wait(job_id, timeout_s=30).result == {"targets": []}
+
+
+def test_a_waiting_reader_gets_an_event_when_it_happens(
+    client: Client, database: Database, spec: dict[str, Any]
+) -> None:
+    job_id = client.submit(spec).id
+    after = client.events_page(job_id).items[-1].seq
+
+    def happen() -> None:
+        with database.write() as session:
+            append_event(session, job_id, "note", "at last")
+
+    timer = threading.Timer(0.3, happen)
+    timer.start()
+    page = client.events_page(job_id, after=after, wait_s=20)
+    timer.join()
+    assert [event.message for event in page.items] == ["at last"]
+
+
+def test_waiting_without_news_ends_with_an_empty_page(
+    client: Client, spec: dict[str, Any]
+) -> None:
+    job_id = client.submit(spec).id
+    page = client.events_page(job_id, after=1000, wait_s=0.1)
+    assert page.items == []
+    assert page.job_state is JobState.QUEUED
+    with pytest.raises(TimeoutError):
+        client.wait(job_id, timeout_s=0.1)
+
+
+def test_cancelling_twice_is_the_same_as_once(client: Client, spec: dict[str, Any]) -> None:
+    job_id = client.submit(spec).id
+    assert client.cancel(job_id).state is JobState.CANCELLED
+    assert client.cancel(job_id).state is JobState.CANCELLED
+
+
+def test_a_job_that_does_not_exist(client: Client) -> None:
+    for call in (client.job, client.cancel, client.artifacts, client.evaluations):
+        with pytest.raises(NotFound, match="there is no search job 'job_x'"):
+            call("job_x")
+    with pytest.raises(NotFound):
+        client.events_page("job_x")

@@ -1,0 +1,267 @@
+"""The command line against a real server: what it prints, and the codes it ends with."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import steps
+from service.artifacts import FilesystemArtifactStore
+from service.cli.program import run
+from service.client import Client
+from service.db import Database
+from service.events import append_event
+from service.instance import Instance
+from service.settings import Settings
+from service.step_types import NewArtifact, StepResult
+from tests.search.model.folders import write_model
+from tests.service.helpers import claimed, create_job
+from tests.service.serving import listening, write_data
+
+JOB = """\
+name: reviews
+model: {path: model}
+data: {path: data.csv}
+targets:
+  - {budget_ratio: 0.25, workload: {seq_len: 16}}
+training: {max_seq_len: 16}
+"""
+
+
+@pytest.fixture
+def server(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    with listening(settings) as (url, key):
+        monkeypatch.setenv("SNUGNET_URL", url)
+        monkeypatch.setenv("SNUGNET_API_KEY", key)
+        yield url, key
+
+
+class Cli:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *args: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["snugnet", *args])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        out, err = self._capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capsys)
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    write_model(tmp_path / "model")
+    write_data(tmp_path / "data.csv")
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB)
+    return path
+
+
+def conclude(database: Database, job_id: str, result: dict[str, Any] | None) -> None:
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        append_event(session, job_id, "note", "halfway [through]")
+        if result is None:
+            steps.fail(session, lease, "budget_unreachable", "too fast")
+        else:
+            steps.finish(session, lease, StepResult(result=result))
+
+
+@pytest.mark.usefixtures("server")
+def test_submit_prints_the_id_alone_on_standard_output(cli: Cli, job_file: Path) -> None:
+    code, out, err = cli("submit", str(job_file))
+    assert code == 0
+    assert re.fullmatch(r"job_[a-z0-9]+\n", out)
+    assert "uploading the model" in err
+    code, listing, _ = cli("jobs")
+    assert code == 0
+    assert out.strip() in listing
+    assert "queued" in listing
+    assert cli("cancel", out.strip())[:2] == (0, "cancelled\n")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_job_file_with_an_unknown_key_is_a_usage_error(cli: Cli, job_file: Path) -> None:
+    job_file.write_text(JOB + "sed: 1\n")
+    code, out, err = cli("submit", str(job_file))
+    assert (code, out) == (2, "")
+    assert err == "error: sed: unknown key; did you mean seed?\n"
+
+
+@pytest.mark.usefixtures("server")
+def test_what_the_server_refuses_is_a_usage_error_in_one_line(cli: Cli, job_file: Path) -> None:
+    job_file.write_text(JOB.replace("{budget_ratio", "{device: pi, budget_ratio"))
+    code, _, err = cli("submit", str(job_file))
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("error: targets[0].device: there is no device 'pi'")
+    assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("server")
+def test_watch_prints_plain_lines_and_the_targets(cli: Cli, database: Database) -> None:
+    job_id = create_job(database)
+    target = {"budget_ms": 3.0, "p50_ms": 2.5, "accuracy": 0.8612345}
+    conclude(database, job_id, {"targets": [target]})
+    code, out, err = cli("watch", job_id)
+    assert (code, err) == (0, "")
+    assert "halfway [through]" in out
+    assert "0.8612" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.usefixtures("server")
+def test_watch_ends_with_1_when_the_job_failed(cli: Cli, database: Database) -> None:
+    job_id = create_job(database)
+    conclude(database, job_id, None)
+    code, _, err = cli("watch", job_id)
+    assert code == 1
+    assert err == f"error: {job_id} failed: too fast\n"
+
+
+@pytest.mark.usefixtures("server")
+def test_watch_follows_a_job_that_goes_on(cli: Cli, database: Database) -> None:
+    job_id = create_job(database)
+    timer = threading.Timer(0.3, conclude, (database, job_id, {}))
+    timer.start()
+    assert cli("watch", job_id)[0] == 0
+    timer.join()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_terminal_gets_a_bar(cli: Cli, database: Database, monkeypatch: Any) -> None:
+    job_id = create_job(database)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    timer = threading.Timer(0.3, conclude, (database, job_id, {}))
+    timer.start()
+    code, out, _ = cli("watch", job_id)
+    timer.join()
+    assert code == 0
+    assert "\x1b" in out
+    assert "halfway" in out
+
+
+@pytest.mark.usefixtures("server")
+def test_download_writes_into_a_folder_named_by_the_job(
+    cli: Cli, database: Database, store: FilesystemArtifactStore, tmp_path: Path
+) -> None:
+    job_id = create_job(database)
+    lease = claimed(database, job_id)
+    artifact = NewArtifact(
+        name="metrics.json", sha256=store.put_bytes(b"{}"), size_bytes=2, media_type="text/plain"
+    )
+    with database.write() as session:
+        steps.finish(session, lease, StepResult(result={}, artifacts=[artifact]))
+    code, out, _ = cli("download", job_id)
+    assert (code, out) == (0, f"{job_id}/metrics.json\n")
+    assert (tmp_path / job_id / "metrics.json").read_bytes() == b"{}"
+
+
+@pytest.mark.usefixtures("server")
+def test_devices_are_listed(cli: Cli) -> None:
+    code, out, _ = cli("devices")
+    assert code == 0
+    assert "this-cpu" in out
+    assert "onnxruntime 1.0" in out
+    assert "connected" in out
+
+
+@pytest.mark.usefixtures("server")
+def test_each_kind_of_failure_has_its_code(cli: Cli) -> None:
+    assert cli("watch", "job_x") == (4, "", "error: there is no search job 'job_x'\n")
+    code, _, err = cli("jobs", "--api-key", "wrong")
+    assert code == 3
+    assert "SNUGNET_API_KEY" in err
+    code, _, err = cli("jobs", "--url", "nonsense")
+    assert (code, err.count("\n")) == (2, 1)
+    assert cli("jobs", "--limit", "0")[0] == 2
+    assert cli("nothing")[0] == 2
+
+
+def test_a_server_that_is_not_there_is_a_network_error(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "_pause", lambda *_: None)
+    code, _, err = cli("jobs", "--url", "http://127.0.0.1:9")
+    assert code == 5
+    assert err.startswith("error: no answer from http://127.0.0.1:9")
+
+
+def test_without_a_server_the_command_says_how_to_get_one(cli: Cli) -> None:
+    code, _, err = cli("jobs")
+    assert code == 2
+    assert "snugnet up" in err
+
+
+def test_the_local_service_is_found(
+    cli: Cli, server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, key = server
+    for name in ("SNUGNET_URL", "SNUGNET_API_KEY"):
+        monkeypatch.delenv(name)
+    folder = tmp_path / ".snugnet"
+    folder.mkdir()
+    Instance(url=url, api_key=key, pid=os.getpid()).save(folder)
+    assert cli("devices")[0] == 0
+    Instance(url=url, api_key=key, pid=None).save(folder)
+    code, _, err = cli("devices")
+    assert code == 5
+    assert "snugnet up" in err
+
+
+def test_the_key_of_the_local_service_is_never_sent_to_another_server(
+    cli: Cli, server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, key = server
+    monkeypatch.delenv("SNUGNET_API_KEY")
+    (tmp_path / ".snugnet").mkdir()
+    Instance(url="http://127.0.0.1:9", api_key=key, pid=1).save(tmp_path / ".snugnet")
+    assert cli("devices", "--url", url)[0] == 3
+
+
+def test_down_without_a_service_is_no_error(cli: Cli) -> None:
+    assert cli("down") == (0, "no service was running\n", "")
+
+
+def test_help_names_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+    )
+    for command in [
+        "up",
+        "down",
+        "submit",
+        "watch",
+        "jobs",
+        "cancel",
+        "download",
+        "devices",
+        "agent",
+    ]:
+        assert f" {command} " in done.stdout
+    assert "\x1b" not in done.stdout

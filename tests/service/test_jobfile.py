@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.errors import InvalidInput
+from service.client import Client
+from service.jobfile import load_job_file, parse_job
+from service.schemas import JobState
+from tests.search.model.folders import write_model
+from tests.service.serving import write_data
+
+JOB = """\
+name: reviews
+model: {path: model}
+data: {path: data.csv}
+targets:
+  - {budget_ratio: 0.25, workload: {seq_len: 16}}
+training: {max_seq_len: 16}
+"""
+
+
+def write(folder: Path, text: str, name: str = "job.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path, field: str, reason: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load_job_file(path)
+    assert caught.value.field == field
+    assert reason in caught.value.reason
+    assert "\n" not in str(caught.value)
+
+
+def test_local_paths_are_uploaded_from_the_files_folder(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    write_model(tmp_path / "jobs" / "model")
+    write_data(tmp_path / "jobs" / "data.csv")
+    job_file = load_job_file(write(tmp_path / "jobs", JOB))
+    monkeypatch.chdir("/")
+    said: list[str] = []
+    spec = job_file.resolve(client, said.append)
+    assert spec.model.upload.startswith("up_")
+    assert spec.data.upload.startswith("up_")
+    assert said == ["uploading the model from model", "uploading the data from data.csv"]
+    assert client.submit(spec).state is JobState.QUEUED
+
+
+def test_columns_of_the_file_reach_the_check_of_the_data(client: Client, tmp_path: Path) -> None:
+    write_data(tmp_path / "data.csv", header="review,stars")
+    content = {
+        "model": {"upload": "up_m"},
+        "data": {"path": "data.csv", "text": "review", "label": "stars"},
+        "targets": [{"budget_ms": 1}],
+    }
+    spec = parse_job(content, tmp_path).resolve(client)
+    assert spec.model.upload == "up_m"
+    assert (spec.data.text, spec.data.label) == ("review", "stars")
+
+
+def test_json_is_read_too(tmp_path: Path) -> None:
+    content = {
+        "model": {"upload": "m"},
+        "data": {"upload": "d"},
+        "targets": [{"budget_ms": 1}],
+    }
+    path = write(tmp_path, json.dumps(content), "job.json")
+    assert load_job_file(path).spec.data.upload == "d"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "reason"),
+    [
+        (("name:", "nmae:"), "nmae", "did you mean name?"),
+        (("max_seq_len", "max_len"), "training.max_len", "unknown key"),
+        (("path: model", "folder: model"), "model.folder", "unknown key"),
+        (("path: model", "path: model, upload: x"), "model.path", "exactly one"),
+        (("{path: data.csv}", "data.csv"), "data", "dictionary"),
+        (("budget_ratio: 0.25", "budget_ms: .nan"), "targets[0].budget_ms", "finite"),
+        (("budget_ratio: 0.25", "budget_ms: 0"), "targets[0].budget_ms", "greater than 0"),
+        (("model: {path: model}\n", ""), "model", "is missing"),
+    ],
+)
+def test_a_wrong_key_is_named_in_one_line(
+    tmp_path: Path, change: tuple[str, str], field: str, reason: str
+) -> None:
+    assert change[0] in JOB
+    path = write(tmp_path, JOB.replace(*change))
+    refused(path, field, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "must hold keys and values"),
+        ("", "must hold keys and values"),
+        ("1: 2", "must hold keys and values"),
+        ("!!python/object/apply:os.abort []", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_job_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = write(tmp_path, text)
+    refused(path, str(path), reason)
+
+
+def test_a_missing_file_and_missing_sources_are_named(client: Client, tmp_path: Path) -> None:
+    refused(tmp_path / "none.yaml", str(tmp_path / "none.yaml"), "No such file")
+    job_file = load_job_file(write(tmp_path, JOB))
+    with pytest.raises(InvalidInput, match=r"model.path: .* is not a folder"):
+        job_file.resolve(client)
+    write_model(tmp_path / "model")
+    with pytest.raises(InvalidInput, match=r"data.path: .* is not a file"):
+        job_file.resolve(client)

@@ -1,0 +1,98 @@
+"""Whatever goes wrong, the answer has one shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.schemas import Problem
+from tests.service.serving import app_of
+
+JSON = {"Content-Type": "application/json"}
+
+
+def check(answer: Any, status: int, code: str) -> Problem:
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate_json(answer.content)
+    assert (problem.status, problem.code) == (status, code)
+    assert problem.request_id == answer.headers["x-request-id"]
+    assert problem.title
+    assert problem.detail
+    return problem
+
+
+def test_an_unknown_path_and_an_unknown_method(http: TestClient) -> None:
+    check(http.get("/v1/nothing"), 404, "not_found")
+    answer = http.delete("/v1/search-jobs")
+    check(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("header", ["", "Basic abc", "Bearer ", "Bearer snug_wrong_key"])
+def test_no_route_but_health_answers_without_a_key(http: TestClient, header: str) -> None:
+    http.headers["Authorization"] = header
+    answer = http.get("/v1/search-jobs")
+    check(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    open_paths = {"/healthz", "/readyz", "/v1/server-info"}
+    for path, operations in app_of(http).openapi()["paths"].items():
+        for method in operations:
+            concrete = path.replace("{", "").replace("}", "")
+            answer = http.request(method, concrete, content="{}", headers=JSON)
+            expected = 200 if path in open_paths else 401
+            assert answer.status_code == expected, (method, path)
+
+
+def test_a_body_that_is_not_json(http: TestClient) -> None:
+    check(http.post("/v1/search-jobs", content="{", headers=JSON), 422, "invalid_input")
+    check(http.post("/v1/search-jobs", content=b"\xff", headers=JSON), 400, "bad_request")
+    check(http.post("/v1/search-jobs", content="null", headers=JSON), 422, "invalid_input")
+
+
+def test_every_wrong_field_is_named(http: TestClient) -> None:
+    body = json.dumps({"targets": [{"budget_ms": float("nan")}], "seeds": 1})
+    problem = check(http.post("/v1/search-jobs", content=body, headers=JSON), 422, "invalid_input")
+    errors = {error.field: error.reason for error in problem.errors}
+    assert errors["model"] == "is missing"
+    assert "finite" in errors["targets[0].budget_ms"]
+    assert errors["seeds"] == "unknown key; did you mean seed?"
+
+
+def test_a_query_value_out_of_range(http: TestClient) -> None:
+    problem = check(http.get("/v1/search-jobs?limit=0"), 422, "invalid_input")
+    assert problem.errors[0].field == "limit"
+
+
+def test_a_body_beyond_the_limit(http: TestClient) -> None:
+    big = b"x" * (1024**2 + 1)
+    check(http.post("/v1/search-jobs", content=big, headers=JSON), 413, "too_large")
+    pieces = (big[:100_000] for _ in range(12))  # no Content-Length
+    answer = http.post("/v1/search-jobs", content=pieces, headers=JSON)
+    check(answer, 413, "too_large")
+
+
+def test_an_unexpected_error_says_nothing_of_its_cause(http: TestClient) -> None:
+    def fail() -> None:
+        raise RuntimeError("/secret/path")
+
+    app_of(http).add_api_route("/fail", fail)
+    answer = http.get("/fail")
+    assert "secret" not in check(answer, 500, "internal_error").detail
+
+
+def test_the_callers_request_id_is_kept_if_it_is_plain(http: TestClient) -> None:
+    answer = http.get("/healthz", headers={"X-Request-ID": "abc-1"})
+    assert answer.headers["x-request-id"] == "abc-1"
+    answer = http.get("/healthz", headers={"X-Request-ID": "a b" * 100})
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_the_document_describes_problems(http: TestClient) -> None:
+    document = app_of(http).openapi()
+    assert "code" in document["components"]["schemas"]["Problem"]["properties"]
+    responses = document["paths"]["/v1/search-jobs"]["post"]["responses"]
+    assert "application/problem+json" in responses["422"]["content"]

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.queue import CeleryQueue, hard_limit_seconds, worker_config
+from service.settings import Settings
+
+
+def test_a_missing_broker_is_reported_and_does_not_raise(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, broker_url=f"redis+socket://{tmp_path}/none.sock")
+    queue = CeleryQueue(settings)
+    assert not queue.enqueue("step_x", "prepare")
+    queue.close()
+
+
+def test_the_broker_redelivers_later_than_any_step_can_run(settings: Settings) -> None:
+    config = worker_config(settings)
+    assert config["task_soft_time_limit"] < config["task_time_limit"]
+    timeout = config["broker_transport_options"]["visibility_timeout"]
+    assert timeout > hard_limit_seconds(settings) > settings.lease_seconds

@@ -1,0 +1,96 @@
+"""Devices, evaluations and predictors: small repositories."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from service import evaluations, predictor_store
+from service.db import Database
+from service.devices import find_device, list_devices, register_device, touch_device
+from service.evaluations import Evaluation
+from tests.service.helpers import create_device, create_job
+
+EVALUATION = Evaluation(
+    source="search",
+    generation=1,
+    index_in_generation=0,
+    fingerprint="abc",
+    fidelity="600",
+    subnet={"layers": [0, 1]},
+    metrics={"quality": 0.8, "latency_ms": 1.5},
+    genotype={"num_layers": 2},
+    state={"rank": 0},
+)
+
+
+def test_a_device_registers_again_under_its_name(database: Database) -> None:
+    first = create_device(database)
+    with database.write() as session:
+        second = register_device(session, "this-cpu", {"cpu": "new"})
+    assert second.id == first.id
+    assert second.fingerprint != first.fingerprint
+    assert second.last_seen_at >= first.last_seen_at
+
+
+def test_a_device_is_found_by_name_and_by_id(database: Database) -> None:
+    device = create_device(database)
+    with database.write() as session:
+        for key in (device.id, "this-cpu"):
+            found = find_device(session, key)
+            assert found is not None
+            assert found.id == device.id
+        assert find_device(session, "toaster") is None
+        assert touch_device(session, "dev_unknown") is None
+        assert touch_device(session, device.id) is not None
+        assert [d.name for d in list_devices(session)] == ["this-cpu"]
+
+
+def test_an_evaluation_keeps_its_place_against_a_repeated_one(database: Database) -> None:
+    job_id = create_job(database)
+    repeated = dataclasses.replace(EVALUATION, metrics={"quality": 0.1})
+    with database.write() as session:
+        assert evaluations.record_evaluation(session, job_id, EVALUATION)
+        assert not evaluations.record_evaluation(session, job_id, repeated)
+        (found,) = evaluations.list_evaluations(session, job_id)
+    assert dataclasses.replace(found, created_at=None) == EVALUATION
+
+
+def test_evaluations_are_ordered_and_filtered_by_source(database: Database) -> None:
+    job_id = create_job(database)
+    places = [("search", 1, 0), ("search", 0, 10), ("search", 0, 2), ("random", 0, 0)]
+    with database.write() as session:
+        for source, generation, index in places:
+            evaluation = dataclasses.replace(
+                EVALUATION, source=source, generation=generation, index_in_generation=index
+            )
+            evaluations.record_evaluation(session, job_id, evaluation)
+    with database.read() as session:
+        every = evaluations.list_evaluations(session, job_id)
+        random_ones = evaluations.list_evaluations(session, job_id, "random")
+    assert [(e.source, e.generation, e.index_in_generation) for e in every] == sorted(places)
+    assert len(random_ones) == 1
+
+
+def test_quality_is_cached_by_network_and_fidelity_within_a_job(database: Database) -> None:
+    job_id, other_id = create_job(database), create_job(database)
+    with database.write() as session:
+        evaluations.record_evaluation(session, job_id, EVALUATION)
+        assert evaluations.cached_quality(session, job_id, "abc", "600") == EVALUATION.metrics
+        assert evaluations.cached_quality(session, job_id, "abc", "100") is None
+        assert evaluations.cached_quality(session, job_id, "xyz", "600") is None
+        assert evaluations.cached_quality(session, other_id, "abc", "600") is None
+
+
+def test_the_newest_predictor_of_a_workload_is_found(database: Database) -> None:
+    device = create_device(database)
+    with database.write() as session:
+        for number in (1, 2):
+            newest = predictor_store.save_predictor(
+                session, device.id, {}, {"n": number}, {"mape": 0.03}, workload_key="b1s64"
+            )
+            session.flush()
+    with database.read() as session:
+        found = predictor_store.find_predictor(session, device.id, "b1s64")
+        assert found is not None
+        assert (found.id, found.payload, found.fit_report) == (newest, {"n": 2}, {"mape": 0.03})
+        assert predictor_store.find_predictor(session, device.id, "b8s64") is None

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from predictors.workload import Workload
+from search.errors import InvalidInput
+from service import events, measurement_jobs
+from service.artifacts import FilesystemArtifactStore
+from service.db import Database
+from service.settings import Settings
+from service.step_types import LeaseLost, StepLease
+from tests.service.helpers import (
+    claimed,
+    create_device,
+    create_job,
+    create_measuring_job,
+    job_of,
+    let_leases_run_out,
+    measurement_of,
+)
+from tests.workers.small_steps import make_evaluation
+from workers.context import JobContext
+from workers.heartbeat import Abort, AbortReason, StepAborted
+
+
+def make_context(
+    database: Database, settings: Settings, lease: StepLease, scratch: Path
+) -> JobContext:
+    return JobContext(
+        database=database,
+        settings=settings,
+        store=FilesystemArtifactStore(settings.blobs_dir),
+        lease=lease,
+        abort=Abort(),
+        scratch=scratch,
+    )
+
+
+@pytest.fixture
+def context(database: Database, settings: Settings, tmp_path: Path) -> JobContext:
+    lease = claimed(database, create_job(database, seed=3))
+    return make_context(database, settings, lease, tmp_path)
+
+
+def test_a_handler_knows_its_job(context: JobContext) -> None:
+    assert (context.seed, context.input, context.spec_json) == (3, {"n": 0}, {"task": "x"})
+
+
+def test_an_evaluation_is_stored_and_told_once(context: JobContext, database: Database) -> None:
+    for _ in range(2):
+        context.record_evaluation(make_evaluation(0))
+    context.record_evaluation(make_evaluation(1))
+    assert [e.index_in_generation for e in context.evaluations("search")] == [0, 1]
+    assert context.evaluations("random") == []
+    assert context.cached_quality("f1", "600") == {"quality": 0.6}
+    with database.read() as session:
+        told = [e for e in events.list_events(session, context.job_id) if e.kind == "evaluation"]
+    assert [e.data["metrics"] for e in told] == [{"quality": 0.5}, {"quality": 0.6}]
+
+
+def test_progress_is_throttled_but_its_end_is_not(context: JobContext, database: Database) -> None:
+    for done in (1, 2, 3):
+        context.progress(done, 10, "batches")
+    assert job_of(database, context.job_id).progress_done == 1
+    context.progress(10, 10, "batches")
+    assert job_of(database, context.job_id).progress_done == 10
+
+
+def test_every_write_of_a_lost_step_is_refused(context: JobContext, database: Database) -> None:
+    device = create_device(database)
+    let_leases_run_out(database)
+    claimed(database, context.job_id)
+    before = job_of(database, context.job_id)
+    for write in (
+        lambda: context.event("note", "late"),
+        lambda: context.stage("late"),
+        lambda: context.progress(1, 1, "late"),
+        lambda: context.record_evaluation(make_evaluation(0)),
+        lambda: context.save_predictor(device.id, {}, {}, {}, workload_key="late"),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    after = job_of(database, context.job_id)
+    assert (after.version, after.last_event_seq) == (before.version, before.last_event_seq)
+    assert context.should_abort()
+    with pytest.raises(StepAborted):
+        context.check_abort()
+
+
+def test_the_first_reason_to_abort_stays() -> None:
+    abort = Abort()
+    abort.check()
+    abort.request(AbortReason.CANCEL)
+    abort.request(AbortReason.SHUTDOWN)
+    with pytest.raises(StepAborted) as caught:
+        abort.check()
+    assert caught.value.reason is AbortReason.CANCEL
+
+
+def test_a_handler_reads_its_measurements_and_keeps_a_predictor(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    job_id, device_id = create_measuring_job(database)
+    with database.write() as session:
+        lease = measurement_jobs.claim(session, device_id, "agent", 60.0)
+        assert lease is not None
+        measurement_jobs.complete(session, lease.id, lease.token, {"measurements": [1]})
+    context = make_context(database, settings, claimed(database, job_id), tmp_path)
+
+    measured = context.measurement(context.input["measurement_job_id"])
+    assert measured == measurement_of(database, job_id).result == {"measurements": [1]}
+    device = context.device("this-cpu")
+    assert (device.id, device.identity["cores"]) == (device_id, 2)
+    assert context.find_predictor(device.id, "b1") is None
+    context.save_predictor(device.id, {"b": 1}, {"w": [1]}, {"mape": 0.1}, workload_key="b1")
+    workload = Workload(batch_size=8)
+    context.save_predictor(device.id, workload.to_dict(), {}, {})
+    assert context.find_predictor(device.id, workload.key) == ({}, {})
+    assert context.find_predictor(device.id, "b1") == ({"w": [1]}, {"mape": 0.1})
+
+
+def test_what_is_not_there_is_told(context: JobContext) -> None:
+    with pytest.raises(InvalidInput, match="toaster"):
+        context.device("toaster")
+    with pytest.raises(LookupError):
+        context.measurement("mj_unknown")

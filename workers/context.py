@@ -1,0 +1,224 @@
+"""What a step's handler works with: its job, its input, the stores, and the wish to stop.
+
+Every write goes through the step's token: once somebody else holds the step, it raises.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from predictors.workload import Workload
+from search.errors import InvalidInput
+from service import evaluations, measurement_jobs, predictor_store, steps
+from service.artifacts import ArtifactStore
+from service.db import Database
+from service.devices import DeviceInfo, find_device
+from service.evaluations import Evaluation
+from service.events import append_event
+from service.jobs import get_job
+from service.models import Job
+from service.schemas import JobSpec
+from service.settings import Settings
+from service.step_types import StepLease
+from service.uploads import files_of
+from workers.heartbeat import Abort, AbortReason
+
+PROGRESS_INTERVAL_SECONDS = 0.5
+
+
+class JobContext:
+    """Given to a handler, for one attempt of one step.
+
+    Attributes:
+        spec_json: the job's spec as it is stored; `spec` is the same, parsed.
+        input: the step's input.
+        scratch: an empty folder, deleted after the step.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        settings: Settings,
+        store: ArtifactStore,
+        lease: StepLease,
+        abort: Abort,
+        scratch: Path,
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._abort = abort
+        self._last_progress = -float("inf")
+        self.settings = settings
+        self.store = store
+        self.scratch = scratch
+        self.job_id = lease.job_id
+        self.step_id = lease.step_id
+        self.attempt = lease.attempts
+        self.input = lease.input
+        with database.read() as session:
+            job = get_job(session, lease.job_id)
+            assert job is not None, "a step's job exists as long as the step"
+            self.spec_json: dict[str, Any] = job.spec
+            self.seed = job.seed
+            self._stage = job.stage
+
+    @cached_property
+    def spec(self) -> JobSpec:
+        return JobSpec.model_validate(self.spec_json)
+
+    # --- stopping ---------------------------------------------------------------------------
+
+    def should_abort(self) -> bool:
+        """Asked between batches or evaluations: costs nothing, touches no database."""
+        return self._abort.reason is not None
+
+    def check_abort(self) -> None:
+        """Raises: StepAborted when the handler should stop."""
+        self._abort.check()
+
+    # --- telling ----------------------------------------------------------------------------
+
+    def progress(self, done: float, total: float, unit: str) -> None:
+        """Show how far the stage is; written twice a second at most."""
+        now = time.monotonic()
+        if done < total and now - self._last_progress < PROGRESS_INTERVAL_SECONDS:
+            return
+        self._last_progress = now
+        with self._guarded() as session:
+            self._update_job(session, progress_done=done, progress_total=total, progress_unit=unit)
+
+    def event(
+        self,
+        kind: str,
+        message: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        level: str = "info",
+    ) -> None:
+        with self._guarded() as session:
+            append_event(session, self.job_id, kind, message, data, level=level)
+
+    def stage(self, name: str) -> None:
+        """Enter a stage, as the user sees it; nothing happens within the same stage."""
+        if name == self._stage:
+            return
+        with self._guarded() as session:
+            self._update_job(
+                session, stage=name, progress_done=None, progress_total=None, progress_unit=None
+            )
+            append_event(session, self.job_id, "stage", name, {"stage": name})
+        self._stage = name
+
+    # --- files ------------------------------------------------------------------------------
+
+    def put_blob(self, path: Path) -> str:
+        """Store a file and return its SHA-256."""
+        return self.store.put(path)
+
+    def blob(self, sha256: str) -> Path:
+        """A file with the blob's content, for reading only."""
+        return self.store.path(sha256)
+
+    def upload_files(self, upload_id: str) -> dict[str, str]:
+        """SHA-256 of each file of a finished upload, by name."""
+        with self._database.read() as session:
+            return {file.name: file.sha256 for file in files_of(session, upload_id)}
+
+    # --- evaluations ------------------------------------------------------------------------
+
+    def record_evaluation(self, evaluation: Evaluation) -> None:
+        """Store it, once for each source, generation and index."""
+        with self._guarded() as session:
+            if not evaluations.record_evaluation(session, self.job_id, evaluation):
+                return
+            data = {
+                "source": evaluation.source,
+                "generation": evaluation.generation,
+                "index_in_generation": evaluation.index_in_generation,
+                "fingerprint": evaluation.fingerprint,
+                "metrics": evaluation.metrics,
+            }
+            message = f"{evaluation.source} network {evaluation.fingerprint}"
+            append_event(session, self.job_id, "evaluation", message, data)
+
+    def evaluations(self, source: str | None = None) -> list[Evaluation]:
+        """Ordered by source, generation and index."""
+        with self._database.read() as session:
+            return evaluations.list_evaluations(session, self.job_id, source)
+
+    def cached_quality(self, fingerprint: str, fidelity: str) -> dict[str, Any] | None:
+        """Metrics of an equal network that this job evaluated at the same fidelity."""
+        with self._database.read() as session:
+            return evaluations.cached_quality(session, self.job_id, fingerprint, fidelity)
+
+    # --- devices ----------------------------------------------------------------------------
+
+    def device(self, name_or_id: str) -> DeviceInfo:
+        with self._database.read() as session:
+            device = find_device(session, name_or_id)
+            if device is None:
+                raise InvalidInput("device", f"no device is called {name_or_id!r}")
+            return DeviceInfo(id=device.id, name=device.name, identity=device.identity)
+
+    def measurement(self, measurement_job_id: str) -> dict[str, Any]:
+        """The result of a finished measurement job."""
+        with self._database.read() as session:
+            job = measurement_jobs.get(session, measurement_job_id)
+            if job is None or job.result is None:
+                raise LookupError(f"{measurement_job_id} has no result")
+            return job.result
+
+    def save_predictor(
+        self,
+        device_id: str,
+        workload: dict[str, Any],
+        payload: dict[str, Any],
+        fit_report: dict[str, Any],
+        *,
+        workload_key: str | None = None,
+    ) -> str:
+        """Keep a predictor under its workload's key, or under a narrower one."""
+        with self._guarded() as session:
+            return predictor_store.save_predictor(
+                session,
+                device_id,
+                workload,
+                payload,
+                fit_report,
+                workload_key=workload_key or Workload.from_dict(workload).key,
+                job_id=self.job_id,
+            )
+
+    def find_predictor(
+        self, device_id: str, workload_key: str
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Payload and fit report of the newest predictor."""
+        with self._database.read() as session:
+            found = predictor_store.find_predictor(session, device_id, workload_key)
+        return None if found is None else (found.payload, found.fit_report)
+
+    # ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _guarded(self) -> Iterator[Session]:
+        with self._database.write() as session:
+            try:
+                steps.guard(session, self._lease)
+            except steps.LeaseLost:
+                self._abort.request(AbortReason.LOST)
+                raise
+            yield session
+
+    def _update_job(self, session: Session, **values: Any) -> None:
+        session.execute(
+            update(Job).where(Job.id == self.job_id).values(**values, version=Job.version + 1)
+        )

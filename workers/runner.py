@@ -1,0 +1,173 @@
+"""One step from its wake-up to its end: claim, keep the lease, handle, finish."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.errors import SnugnetError
+from service import outbox, steps
+from service.artifacts import ArtifactStore, FilesystemArtifactStore
+from service.db import Database
+from service.queue import CeleryQueue, JobQueue
+from service.settings import Settings
+from service.step_types import LeaseLost, StepFailed, StepLease
+from workers.context import JobContext
+from workers.handlers import load_handler
+from workers.heartbeat import Abort, AbortReason, Heartbeat, StepAborted
+from workers.owners import is_alive
+from workers.quiet_lock import shared_quiet_lock
+
+logger = logging.getLogger(__name__)
+
+QUIET_WAIT_SECONDS = 60.0
+
+
+class StepRunner:
+    """Runs steps in this process, one at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        queue: JobQueue,
+        store: ArtifactStore,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._queue = queue
+        self._store = store
+        self._current: Abort | None = None
+        self._shutting_down = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> StepRunner:
+        return cls(
+            settings,
+            database=Database(settings.database_url),
+            queue=CeleryQueue(settings),
+            store=FilesystemArtifactStore(settings.blobs_dir),
+        )
+
+    def run(self, step_id: str, owner: str) -> str:
+        """Answer one wake-up; returns what became of it, for the log."""
+        if self._shutting_down:
+            return "shutting down"  # the step stays ready
+        with shared_quiet_lock(
+            self._settings.quiet_lock, wait_seconds=QUIET_WAIT_SECONDS
+        ) as is_quiet:
+            if not is_quiet:
+                self._queue.enqueue(step_id, "")  # at the back of the queue
+                return "put off: the device is being measured"
+            lease = self._claim(step_id, owner)
+            if lease is None:
+                return "nothing to do"
+            outcome = self._run_claimed(lease)
+        outbox.publish(self._database, self._queue)
+        return outcome
+
+    def shut_down(self) -> None:
+        """Give the running step back as soon as its handler looks, and take no other one."""
+        self._shutting_down = True
+        if self._current is not None:
+            self._current.request(AbortReason.SHUTDOWN)
+
+    def _claim(self, step_id: str, owner: str) -> StepLease | None:
+        with self._database.write() as session:
+            lease = steps.claim(session, step_id, owner, self._settings.lease_seconds)
+            if lease is None:
+                steps.fail_if_poisonous(session, step_id)
+        return lease
+
+    def _run_claimed(self, lease: StepLease) -> str:
+        abort = self._current = Abort()
+        try:
+            with (
+                Heartbeat(self._database, lease, abort, self._settings),
+                self._scratch(lease) as scratch,
+            ):
+                return self._handle(lease, abort, scratch)
+        except LeaseLost:
+            return "lost"
+        finally:
+            self._current = None
+
+    def _handle(self, lease: StepLease, abort: Abort, scratch: Path) -> str:
+        try:
+            context = JobContext(
+                database=self._database,
+                settings=self._settings,
+                store=self._store,
+                lease=lease,
+                abort=abort,
+                scratch=scratch,
+            )
+            result = load_handler(lease.kind, self._settings.step_handlers)(context)
+            with self._database.write() as session:
+                steps.finish(session, lease, result)
+        except LeaseLost:
+            raise
+        except StepAborted as aborted:
+            return self._stop(lease, aborted.reason)
+        except SnugnetError as error:
+            logger.warning("%s of %s failed: %s", lease.kind, lease.job_id, error)
+            with self._database.write() as session:
+                steps.fail(session, lease, error.code, str(error), _data_of(error))
+            return f"failed: {error.code}"
+        except Exception as error:
+            logger.exception("%s of %s raised", lease.kind, lease.job_id)
+            backoff_seconds = self._settings.retry_backoff_seconds
+            with self._database.write() as session:
+                steps.retry(session, lease, error, backoff_seconds=backoff_seconds)
+            return "to be tried again"
+        return "done"
+
+    def _stop(self, lease: StepLease, reason: AbortReason) -> str:
+        if reason is AbortReason.LOST:
+            return "lost"
+        with self._database.write() as session:
+            if reason is AbortReason.CANCEL:
+                steps.cancel(session, lease)
+            else:
+                steps.release(session, lease)
+        return f"stopped: {reason.value}"
+
+    @contextmanager
+    def _scratch(self, lease: StepLease) -> Iterator[Path]:
+        root = self._settings.scratch_dir
+        root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-{lease.kind}-", dir=root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_scratch(root: Path) -> None:
+    """Delete what killed processes left behind."""
+    for folder in root.glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data_of(error: SnugnetError) -> dict[str, Any]:
+    """What the error carries beside its message, as far as it is JSON."""
+    carried = error.data if isinstance(error, StepFailed) else vars(error)
+    return {key: value for key, value in carried.items() if _is_json(value)}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

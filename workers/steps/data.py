@@ -1,0 +1,63 @@
+"""What several steps load: rows, networks, the teacher's outputs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from search.compress.distill import TaskData
+from search.model.transformer import ElasticTransformer
+from search.space import ModelShape, SubnetConfig
+from search.training.batches import TokenRows
+from search.training.loop import load_weights_
+from search.training.teacher import TeacherOutputs
+from workers.context import JobContext
+from workers.steps.state import State
+
+
+def load_rows(ctx: JobContext, sha256: str) -> TokenRows:
+    return TokenRows.load(ctx.blob(sha256))
+
+
+def load_network(
+    ctx: JobContext, state: State, sha256: str | None, sizes: SubnetConfig | None = None
+) -> ElasticTransformer:
+    """A network with the weights of a blob; `sizes` None is the largest."""
+    assert sha256 is not None, "an earlier step has stored the weights"
+    model = ElasticTransformer(state.model_shape, sizes, weight_bits=state.weight_bits)
+    load_weights_(model, ctx.blob(sha256))
+    return model
+
+
+def teacher_outputs(ctx: JobContext, state: State) -> TeacherOutputs:
+    """The teacher's outputs on the training rows, kept in memory from step to step.
+
+    Nothing depends on their being there: a worker that starts anew computes the same again.
+    """
+    assert state.blobs.teacher is not None
+    return _teacher_outputs(
+        ctx.blob(state.blobs.teacher), ctx.blob(state.blobs.train), state.model_shape
+    )
+
+
+@lru_cache(maxsize=1)
+def _teacher_outputs(teacher: Path, rows: Path, shape: ModelShape) -> TeacherOutputs:
+    model = ElasticTransformer(shape)
+    load_weights_(model, teacher)
+    return TeacherOutputs(model, TokenRows.load(rows), tuple(range(shape.num_layers)))
+
+
+def task_data(ctx: JobContext, state: State) -> TaskData:
+    return TaskData(
+        train=load_rows(ctx, state.blobs.train),
+        validation=load_rows(ctx, state.blobs.validation),
+        target_of=teacher_outputs(ctx, state),
+        batch_size=ctx.spec.training.batch_size,
+    )
+
+
+def set_threads(ctx: JobContext) -> None:
+    if ctx.settings.threads:
+        torch.set_num_threads(ctx.settings.threads)

@@ -1,0 +1,99 @@
+"""Export every network that is ready, check each file, and have the device measure them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from predictors.spec import REFERENCE_KEY, MeasuringSpec, NetworkSpec
+from search.export.package import export_onnx
+from search.export.parity import Parity, check_parity
+from search.model.transformer import ElasticTransformer
+from search.space import SubnetConfig
+from search.training.evaluate import predict
+from service.step_types import NewMeasurement, NewStep, StepResult
+from workers.context import JobContext
+from workers.steps.data import load_network, load_rows, set_threads
+from workers.steps.state import StageRecord, State, Target
+from workers.steps.training import drop_checkpoint
+
+PARITY_ROWS = 128
+QUANTIZED_KEY = "quantized"
+
+
+def run(ctx: JobContext) -> StepResult:
+    ctx.stage("finish")
+    set_threads(ctx)
+    state = State.parse(ctx.input)
+    drop_checkpoint(ctx, state.checkpoint)
+    state = state.updated(checkpoint=None)
+    if state.baseline_onnx is None:
+        state = _export_unsearched(ctx, state)
+    for index, target in enumerate(state.targets):
+        if target.subnet is not None and target.onnx is None:
+            ctx.check_abort()
+            state = state.with_target(_export_target(ctx, state, target), index)
+    if not any(target.needs_measuring for target in state.targets):
+        return StepResult(next=NewStep(kind="report", input=state.dump()))
+    return StepResult(next=measure_files(ctx, state))
+
+
+def measure_files(ctx: JobContext, state: State) -> NewMeasurement:
+    """All files in one session, so that they are compared under the same conditions."""
+    networks = [
+        NetworkSpec(key=f"t{index}", subnet=target.config, blob=target.onnx)
+        for index, target in enumerate(state.targets)
+        if target.needs_measuring
+    ]
+    full = SubnetConfig.full(state.model_shape)
+    unsearched = NetworkSpec(
+        key=QUANTIZED_KEY, subnet=full.with_precision("int8"), blob=state.quantized_onnx
+    )
+    spec = MeasuringSpec(
+        workload=state.target_workload,
+        shape=state.model_shape,
+        reference=NetworkSpec(key=REFERENCE_KEY, subnet=full, blob=state.baseline_onnx),
+        networks=(*networks, unsearched),
+        rounds=2 * ctx.spec.measuring.rounds,
+        repeats=2 * ctx.spec.measuring.repeats,
+        seed=ctx.seed + 1000 + state.measuring_tries,
+    )
+    then = NewStep(kind="verify", input=state.dump())
+    return NewMeasurement(device_id=state.device_id, spec=spec.to_dict(), then=then)
+
+
+def _export_unsearched(ctx: JobContext, state: State) -> State:
+    """The fine-tuned model as it is, and the same merely quantized: what a search must beat."""
+    model = load_network(ctx, state, state.blobs.teacher)
+    paths = {}
+    for precision in ("fp32", "int8"):
+        paths[precision] = export_onnx(model, precision, ctx.scratch / f"full-{precision}.onnx")
+    _check(ctx, state, model, "fp32", paths["fp32"])
+    return state.updated(
+        baseline_onnx=ctx.put_blob(paths["fp32"]), quantized_onnx=ctx.put_blob(paths["int8"])
+    )
+
+
+def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
+    precision = target.config.precision
+    model = load_network(ctx, state, target.weights, target.config)
+    path = export_onnx(model, precision, ctx.scratch / f"{target.config.fingerprint}.onnx")
+    parity = _check(ctx, state, model, precision, path)
+    size_bytes = path.stat().st_size
+    record = StageRecord(
+        stage="export" if precision == "fp32" else "quantize",
+        accuracy=target.stages[-1].accuracy,
+        latency_ms=target.predicted_ms,
+        size_bytes=size_bytes,
+        note=f"ONNX in {precision}; same label as the trained network for "
+        f"{parity.agreement:.1%} of {parity.num_rows} rows, logits within {parity.max_error:.2g}",
+    )
+    return target.with_stage(record, onnx=ctx.put_blob(path), size_bytes=size_bytes)
+
+
+def _check(
+    ctx: JobContext, state: State, model: ElasticTransformer, precision: str, path: Path
+) -> Parity:
+    rows = load_rows(ctx, state.blobs.validation)
+    rows = rows.select(range(min(PARITY_ROWS, len(rows))))
+    expected = predict(model, rows, model.sizes.with_precision(precision))
+    return check_parity(path, rows, expected, precision=precision)

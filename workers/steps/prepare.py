@@ -1,0 +1,126 @@
+"""First step: read model and data, fix the splits, and send the device its first networks.
+
+Latencies depend on shapes alone, so the device is learnt before anything is trained: a budget
+that no network can keep fails the job within a minute.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from predictors.onboarding import choose_networks
+from predictors.workload import Workload
+from search.export.quantize import needs_reduced_range
+from search.model.checkpoint import check_model_folder
+from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
+from search.space import ModelShape, SearchSpace
+from search.training.batches import TokenRows
+from search.training.dataset import Dataset, Splits, read_dataset, split_rows
+from search.training.precision import choose_precision
+from service.schemas import SpaceSpec
+from service.step_types import NewMeasurement, NewStep, StepResult
+from workers.context import JobContext
+from workers.steps.state import Blobs, State
+
+
+def run(ctx: JobContext) -> StepResult:
+    ctx.stage("prepare")
+    spec = ctx.spec
+    files = ctx.upload_files(spec.data.upload)
+    (data_name,) = files
+    dataset = read_dataset(
+        ctx.blob(files[data_name]), text=spec.data.text, label=spec.data.label, name=data_name
+    )
+    model_files = ctx.upload_files(spec.model.upload)
+    folder = link_model(ctx, ctx.scratch / "model")
+    shape = check_model_folder(folder, num_labels=len(dataset.label_names)).shape
+    device = ctx.device(spec.device)
+    reduced = needs_reduced_range(
+        frozenset(device.identity.get("isa", ())), device.identity.get("machine", "")
+    )
+    space = make_space(shape, spec.space)
+    workload = Workload(**spec.workload.model_dump())
+    state = State(
+        shape=shape.to_dict(),
+        label_names=dataset.label_names,
+        data_sha256=files[data_name],
+        model_sha256=model_files["model.safetensors"],
+        device_id=device.id,
+        workload=workload.to_dict(),
+        training_precision=choose_precision(spec.training.precision),
+        weight_bits=REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS,
+        space=space.to_dict(),
+        blobs=_store_rows(ctx, dataset, split_rows(dataset, ctx.seed), model_files),
+    )
+    ctx.event(
+        "prepared",
+        f"{len(dataset)} rows, {len(space):,} networks in the space",
+        {"rows": len(dataset), "labels": list(dataset.label_names), "networks": len(space)},
+    )
+    return StepResult(next=measure_space(ctx, state))
+
+
+def measure_space(ctx: JobContext, state: State) -> NewMeasurement:
+    """Networks that span the space, for the agent of the device to measure."""
+    measuring = ctx.spec.measuring
+    plan = choose_networks(
+        state.search_space,
+        state.model_shape,
+        state.target_workload,
+        num_networks=measuring.num_networks,
+        num_holdout=measuring.num_holdout,
+        seed=ctx.seed,
+    )
+    spec = plan.to_spec(
+        state.model_shape,
+        state.target_workload,
+        rounds=measuring.rounds,
+        repeats=measuring.repeats,
+        seed=ctx.seed + state.measuring_tries,
+    )
+    return NewMeasurement(
+        device_id=state.device_id,
+        spec=spec.to_dict(),
+        then=NewStep(kind="onboard", input=state.dump()),
+    )
+
+
+def make_space(shape: ModelShape, wanted: SpaceSpec) -> SearchSpace:
+    """The preset with the choices that the job gives itself.
+
+    Raises:
+        InvalidInput: naming the gene whose choices do not fit the model.
+    """
+    own = {
+        gene: tuple(getattr(wanted, gene))
+        for gene in ("num_layers", "num_heads", "ffn_dim", "precision")
+        if getattr(wanted, gene) is not None
+    }
+    return SearchSpace.from_dict(SearchSpace.for_shape(shape).to_dict() | own)
+
+
+def link_model(ctx: JobContext, folder: Path) -> Path:
+    """The uploaded model as a folder, by links into the store."""
+    folder.mkdir()
+    for name, sha256 in ctx.upload_files(ctx.spec.model.upload).items():
+        (folder / name).symlink_to(ctx.blob(sha256))
+    return folder
+
+
+def _store_rows(
+    ctx: JobContext, dataset: Dataset, splits: Splits, model_files: dict[str, str]
+) -> Blobs:
+    tokenizer = model_files["tokenizer.json"]
+    blobs = {"tokenizer": tokenizer}
+    for split in ("train", "search", "validation", "test"):
+        places = getattr(splits, split)
+        rows = TokenRows.from_texts(
+            [dataset.texts[i] for i in places],
+            [dataset.labels[i] for i in places],
+            ctx.blob(tokenizer),
+            ctx.spec.training.max_seq_len,
+        )
+        path = ctx.scratch / f"{split}.safetensors"
+        rows.save(path)
+        blobs[split] = ctx.put_blob(path)
+    return Blobs(**blobs)

@@ -1,0 +1,59 @@
+"""Sort heads and neurons by importance, so that a subnet is a prefix; rank the layers."""
+
+from __future__ import annotations
+
+from search.model.reorder import measure_importance, rank_layers, reorder_
+from search.space import SubnetConfig
+from search.training.batches import TokenRows
+from search.training.evaluate import divergence, predict
+from search.training.loop import save_weights
+from search.training.supernet import BatchOrder
+from service.step_types import NewStep, StepResult
+from workers.context import JobContext
+from workers.steps.data import load_network, load_rows, set_threads
+from workers.steps.state import State
+from workers.steps.training import drop_checkpoint
+
+IMPORTANCE_BATCHES = 12
+RANKING_ROWS = 256
+MAX_DIFFERENCE = 1e-3
+
+
+def run(ctx: JobContext) -> StepResult:
+    ctx.stage("supernet")
+    set_threads(ctx)
+    state = State.parse(ctx.input)
+    drop_checkpoint(ctx, state.checkpoint)
+    model = load_network(ctx, state, state.blobs.teacher)
+    order = BatchOrder(load_rows(ctx, state.blobs.train), ctx.spec.training.batch_size, ctx.seed)
+    num_batches = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
+    importance = measure_importance(model, (order[step][1:] for step in range(num_batches)))
+    rows = _first(load_rows(ctx, state.blobs.search), RANKING_ROWS)
+    before = predict(model, rows)
+    reorder_(model, importance)
+    difference = float((predict(model, rows) - before).abs().max())
+    if difference > MAX_DIFFERENCE:
+        raise RuntimeError(f"reordering changed the outputs by {difference}")
+
+    def damage(subnet: SubnetConfig) -> float:
+        ctx.check_abort()
+        return divergence(predict(model, rows, subnet), before)
+
+    layer_order = rank_layers(damage, SubnetConfig.full(state.model_shape))
+    ctx.event(
+        "reordered",
+        f"layers from the most to the least important: {list(layer_order)}",
+        {"layer_order": list(layer_order), "max_difference": difference},
+    )
+    path = ctx.scratch / "teacher.safetensors"
+    save_weights(model, path)
+    state = state.updated(
+        blobs=state.blobs.updated(teacher=ctx.put_blob(path)),
+        space=state.search_space.with_layer_order(layer_order).to_dict(),
+        checkpoint=None,
+    )
+    return StepResult(next=NewStep(kind="supernet", input=state.dump()))
+
+
+def _first(rows: TokenRows, count: int) -> TokenRows:
+    return rows.select(range(min(count, len(rows))))

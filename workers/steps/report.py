@@ -1,0 +1,200 @@
+"""Last figures of a job: the test split is read here, once, by the exported files themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from search.export.parity import onnx_logits
+from search.objectives import flops, num_params
+from search.pareto import ParetoFront
+from search.space import SubnetConfig
+from search.training.batches import TokenRows
+from service.step_types import NewArtifact, NewStep, StepResult
+from workers.context import JobContext
+from workers.steps import baseline, search
+from workers.steps.artifacts import ONNX_NAMES, target_files
+from workers.steps.data import load_rows
+from workers.steps.figure import draw_front
+from workers.steps.search import to_candidate
+from workers.steps.state import MeasuredFile, State, Target
+
+MEDIA_TYPES = {
+    ".json": "application/json",
+    ".png": "image/png",
+    ".md": "text/markdown",
+    ".onnx": "application/octet-stream",
+    ".safetensors": "application/octet-stream",
+}
+
+
+def run(ctx: JobContext) -> StepResult:
+    ctx.stage("report")
+    state = State.parse(ctx.input)
+    rows = load_rows(ctx, state.blobs.test)
+    full = SubnetConfig.full(state.model_shape)
+    report: dict[str, Any] = {
+        "device": ctx.device(state.device_id).identity | {"environment": state.environment},
+        "workload": state.workload,
+        "data": _data_figures(state, rows),
+        "baseline": _unsearched(ctx, state, state.baseline, full, rows, "baseline/model.onnx"),
+        "quantized_only": _unsearched(
+            ctx,
+            state,
+            state.quantized,
+            full.with_precision("int8"),
+            rows,
+            "quantized-only/model_quantized.onnx",
+        ),
+        "predictor": state.fit_report,
+        "supernet": {"convergence": list(state.convergence)},
+        "search": search_figures(ctx, state),
+    }
+    accuracy = report["baseline"]["accuracy"] if report["baseline"] else None
+    report["targets"] = [
+        _target(ctx, state, index, target, rows, accuracy)
+        for index, target in enumerate(state.targets)
+    ]
+    artifacts = _store(ctx, state, report)
+    state_and_report = {"report": report, "met": [t.is_met for t in state.targets]}
+    return StepResult(
+        output={"report": report},
+        next=NewStep(kind="conclude", input=state_and_report),
+        artifacts=artifacts,
+    )
+
+
+def search_figures(ctx: JobContext, state: State) -> dict[str, Any]:
+    """Front and hypervolume of the search, and the hypervolume that chance reached.
+
+    The reference point is the loosest budget and the accuracy of guessing; the volume is in units
+    of that rectangle.
+    """
+    searched = ctx.evaluations(search.SOURCE)
+    chance = 1 / len(state.label_names)
+    slowest_ms = max(t.budget_ms for t in state.targets)
+
+    def volume(source: str) -> float:
+        front = ParetoFront.of(to_candidate(e) for e in ctx.evaluations(source))
+        area = front.hypervolume(reference_latency_ms=slowest_ms, reference_quality=chance)
+        return area / (slowest_ms * (1 - chance))
+
+    front = ParetoFront.of(to_candidate(e) for e in searched)
+    return {
+        "evaluations": len(searched),
+        "distinct_evaluations": len({e.fingerprint for e in searched}),
+        "hypervolume": volume(search.SOURCE),
+        "random_hypervolume": volume(baseline.SOURCE),
+        "space": state.space,
+        "front": [
+            {"latency_ms": c.latency_ms, "accuracy": c.quality, "subnet": c.subnet.to_dict()}
+            for c in front
+        ],
+        "random_front": [
+            {"latency_ms": c.latency_ms, "accuracy": c.quality, "subnet": c.subnet.to_dict()}
+            for c in ParetoFront.of(to_candidate(e) for e in ctx.evaluations(baseline.SOURCE))
+        ],
+    }
+
+
+def _data_figures(state: State, rows: TokenRows) -> dict[str, Any]:
+    return {
+        "sha256": state.data_sha256,
+        "labels": list(state.label_names),
+        "test_rows": len(rows),
+        "model_sha256": state.model_sha256,
+    }
+
+
+def _unsearched(
+    ctx: JobContext,
+    state: State,
+    measured: MeasuredFile | None,
+    subnet: SubnetConfig,
+    rows: TokenRows,
+    name: str,
+) -> dict[str, Any] | None:
+    if measured is None:
+        return None
+    return {
+        "onnx": name,
+        "sha256": measured.onnx,
+        "accuracy": _accuracy(ctx, measured.onnx, rows),
+        "p50_ms": measured.p50_ms,
+        "p95_ms": measured.p95_ms,
+        "size_bytes": measured.size_bytes,
+        "params": num_params(state.model_shape, subnet),
+        "flops": flops(state.model_shape, subnet, seq_len=state.workload["seq_len"]),
+    }
+
+
+def _target(
+    ctx: JobContext,
+    state: State,
+    index: int,
+    target: Target,
+    rows: TokenRows,
+    baseline_accuracy: float | None,
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "budget_ms": target.budget_ms,
+        "budget_ratio": target.budget_ratio,
+        "is_met": target.is_met,
+        "predicted_ms": target.predicted_ms,
+        "repairs": target.repairs,
+        "stages": [record.model_dump() for record in target.stages],
+    }
+    if target.measured is not None:
+        figures |= {"p50_ms": target.measured.p50_ms, "p95_ms": target.measured.p95_ms}
+    if target.measured is None or target.onnx is None:
+        return figures
+    accuracy = _accuracy(ctx, target.onnx, rows)
+    figures["stages"].append(
+        {"stage": "report", "accuracy": accuracy, "note": "the exported file on the test split"}
+    )
+    return figures | {
+        "accuracy": accuracy,
+        "accuracy_kept": accuracy / baseline_accuracy if baseline_accuracy else None,
+        "size_bytes": target.measured.size_bytes,
+        "params": num_params(state.model_shape, target.config),
+        "flops": flops(state.model_shape, target.config, seq_len=state.workload["seq_len"]),
+        "speedup": target.measured.reference_ms / target.measured.p50_ms,
+        "subnet": target.config.to_dict(),
+        "onnx": f"target-{index}/{ONNX_NAMES[target.config.precision]}",
+        "sha256": target.onnx,
+    }
+
+
+def _accuracy(ctx: JobContext, onnx: str, rows: TokenRows) -> float:
+    ctx.check_abort()
+    labels = onnx_logits(ctx.blob(onnx), rows).argmax(-1)
+    return float((labels == rows.labels).double().mean())
+
+
+def _store(ctx: JobContext, state: State, report: dict[str, Any]) -> list[NewArtifact]:
+    (ctx.scratch / "report.json").write_text(json.dumps(report, indent=1))
+    draw_front(report, [to_candidate(e) for e in ctx.evaluations()], ctx.scratch / "pareto.png")
+    artifacts = [
+        _artifact(ctx, name, ctx.scratch / name) for name in ("report.json", "pareto.png")
+    ]
+    for kind in ("baseline", "quantized_only"):
+        if report[kind]:
+            artifacts.append(
+                _artifact(ctx, report[kind]["onnx"], ctx.blob(report[kind]["sha256"]))
+            )
+    for index, target in enumerate(state.targets):
+        if target.onnx is not None:
+            files = target_files(ctx, state, target, report["targets"][index], report)
+            artifacts += [_artifact(ctx, name, path, index) for name, path in files.items()]
+    return artifacts
+
+
+def _artifact(ctx: JobContext, name: str, path: Path, target: int | None = None) -> NewArtifact:
+    return NewArtifact(
+        name=name,
+        sha256=ctx.put_blob(path),
+        size_bytes=path.stat().st_size,
+        media_type=MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"),
+        target_index=target,
+    )

@@ -1,0 +1,163 @@
+"""What one step of a job hands to the next: names of blobs, choices made, figures found."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from predictors.workload import Workload
+from search.space import ModelShape, SearchSpace, SubnetConfig
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def updated(self, **changes: Any) -> Self:
+        return self.model_copy(update=changes)
+
+
+class Blobs(Frozen):
+    """SHA-256 of the token rows of each split and of the parts of the model."""
+
+    train: str
+    search: str
+    validation: str
+    test: str
+    tokenizer: str
+    teacher: str | None = None
+    supernet: str | None = None
+
+
+class Checkpoint(Frozen):
+    """Where a sliced training stands. `stale` was superseded by `current` and may go."""
+
+    current: str
+    stale: str | None = None
+
+
+class StageRecord(Frozen):
+    """What one stage did to a target's network; figures are those after it.
+
+    Accuracy is that of the validation split, except for `search` (search split) and `report`
+    (test split).
+    """
+
+    stage: str
+    accuracy: float
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    kept: bool = True
+    note: str = ""
+
+
+class MeasuredFile(Frozen):
+    """An exported file and what the device measured of it; `reference_ms` is the p50 of the
+    unsearched model in the same session."""
+
+    onnx: str
+    size_bytes: int
+    p50_ms: float
+    p95_ms: float
+    reference_ms: float
+
+
+class Target(Frozen):
+    """One latency promise on its way.
+
+    Attributes:
+        budget_ms: the promise; for a ratio it follows the unsearched model of the same session.
+        bound_ms: what predictions are held against; a repair tightens it.
+        weights: blob of the network's weights as far as trained.
+        rejected: fingerprints that were measured over the budget.
+        is_hopeless: whether the job has stopped trying.
+    """
+
+    budget_ms: float
+    budget_ratio: float | None = None
+    bound_ms: float
+    subnet: dict[str, Any] | None = None
+    predicted_ms: float | None = None
+    weights: str | None = None
+    onnx: str | None = None
+    size_bytes: int | None = None
+    measured: MeasuredFile | None = None
+    is_met: bool = False
+    is_hopeless: bool = False
+    repairs: int = 0
+    rejected: tuple[str, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+
+    @property
+    def config(self) -> SubnetConfig:
+        assert self.subnet is not None, "the shortlist has chosen a subnet"
+        return SubnetConfig.from_dict(self.subnet)
+
+    @property
+    def needs_network(self) -> bool:
+        return self.onnx is None and not self.is_hopeless
+
+    @property
+    def needs_measuring(self) -> bool:
+        return self.onnx is not None and not (self.is_met or self.is_hopeless)
+
+    def with_stage(self, record: StageRecord, **changes: Any) -> Target:
+        return self.updated(stages=(*self.stages, record), **changes)
+
+
+class State(Frozen):
+    """The whole of it. Fields fill up from the first step to the last."""
+
+    shape: dict[str, Any]
+    label_names: tuple[str, ...]
+    data_sha256: str
+    model_sha256: str
+    device_id: str
+    workload: dict[str, Any]
+    training_precision: str
+    weight_bits: int
+    space: dict[str, Any]
+    blobs: Blobs
+    checkpoint: Checkpoint | None = None
+    predictor: str | None = None
+    fit_report: dict[str, Any] = Field(default_factory=dict)
+    measuring_tries: int = 0
+    teacher_accuracy: float | None = None
+    convergence: tuple[dict[str, float], ...] = ()
+    generation: int = 0
+    targets: tuple[Target, ...] = ()
+    current_target: int = 0
+    baseline_onnx: str | None = None
+    quantized_onnx: str | None = None
+    baseline: MeasuredFile | None = None
+    quantized: MeasuredFile | None = None
+    measurement_job_id: str | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Self:
+        return cls.model_validate(data)
+
+    def dump(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+    @property
+    def model_shape(self) -> ModelShape:
+        return ModelShape.from_dict(self.shape)
+
+    @property
+    def search_space(self) -> SearchSpace:
+        return SearchSpace.from_dict(self.space)
+
+    @property
+    def target_workload(self) -> Workload:
+        return Workload.from_dict(self.workload)
+
+    @property
+    def target(self) -> Target:
+        return self.targets[self.current_target]
+
+    def with_target(self, target: Target, index: int | None = None) -> State:
+        place = self.current_target if index is None else index
+        targets = (*self.targets[:place], target, *self.targets[place + 1 :])
+        return self.updated(targets=targets)

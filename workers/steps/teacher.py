@@ -1,0 +1,42 @@
+"""Fine-tune the unsearched model on the training split, plainly: the baseline and the teacher."""
+
+from __future__ import annotations
+
+from search.model.bert import import_bert
+from search.training.evaluate import evaluate
+from search.training.loop import TrainingRun, save_weights
+from search.training.supernet import BatchOrder, finetuning_losses
+from service.step_types import NewStep, StepResult
+from workers.context import JobContext
+from workers.steps.data import load_rows
+from workers.steps.prepare import link_model
+from workers.steps.state import State
+from workers.steps.training import num_steps, run_slice, schedule_for
+
+
+def run(ctx: JobContext) -> StepResult:
+    ctx.stage("teacher")
+    state = State.parse(ctx.input)
+    training = ctx.spec.training
+    order = BatchOrder(load_rows(ctx, state.blobs.train), training.batch_size, ctx.seed)
+    model = import_bert(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
+    total_steps = num_steps(training.teacher_epochs, order.steps_per_epoch)
+    learner = TrainingRun(
+        model,
+        schedule_for(training, total_steps),
+        seed=ctx.seed,
+        precision=state.training_precision,
+    )
+    checkpoint = run_slice(ctx, learner, finetuning_losses(model, order), state.checkpoint)
+    state = state.updated(checkpoint=checkpoint)
+    if not learner.is_finished:
+        return StepResult(next=NewStep(kind="teacher", input=state.dump()))
+    accuracy = evaluate(model, load_rows(ctx, state.blobs.validation)).accuracy
+    ctx.event(
+        "teacher", f"fine-tuned: {accuracy:.1%} of the validation split", {"accuracy": accuracy}
+    )
+    path = ctx.scratch / "teacher.safetensors"
+    save_weights(model, path)
+    blobs = state.blobs.updated(teacher=ctx.put_blob(path))
+    state = state.updated(blobs=blobs, teacher_accuracy=accuracy)
+    return StepResult(next=NewStep(kind="reorder", input=state.dump()))

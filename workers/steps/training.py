@@ -1,0 +1,71 @@
+"""Training cut into steps: a slice goes on from a checkpoint and ends with the next one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from search.training.loop import Schedule, TrainingRun
+from search.training.supernet import LossesAt
+from service.schemas import TrainingSpec
+from workers.context import JobContext
+from workers.steps.data import set_threads
+from workers.steps.state import Checkpoint
+
+
+def num_steps(epochs: float, steps_per_epoch: int) -> int:
+    return max(1, round(epochs * steps_per_epoch))
+
+
+def schedule_for(training: TrainingSpec, total_steps: int, *, factor: float = 1.0) -> Schedule:
+    return Schedule(learning_rate=training.learning_rate * factor, total_steps=total_steps)
+
+
+def run_slice(
+    ctx: JobContext,
+    run: TrainingRun,
+    losses_at: LossesAt,
+    checkpoint: Checkpoint | None,
+    *,
+    progress: tuple[int, int] | None = None,
+) -> Checkpoint:
+    """Train for `step_seconds` at most and store where the run got to.
+
+    Args:
+        checkpoint: where the slice before ended; None at the start of the run.
+        progress: steps done before this run and steps in all of the stage, to show; None shows
+            the run's own.
+
+    Raises:
+        StepAborted: the step is to stop; its work since the last checkpoint is dropped.
+    """
+    set_threads(ctx)
+    if checkpoint is not None:
+        if checkpoint.stale is not None:
+            ctx.store.delete(checkpoint.stale)
+        run.load(ctx.blob(checkpoint.current))
+    run.advance(losses_at, should_stop=_stopper(ctx, run, progress))
+    ctx.check_abort()
+    path = ctx.scratch / "checkpoint.safetensors"
+    run.save(path)
+    return Checkpoint(current=ctx.put_blob(path), stale=checkpoint.current if checkpoint else None)
+
+
+def drop_checkpoint(ctx: JobContext, checkpoint: Checkpoint | None) -> None:
+    """Called by the step after the one that ended a run: nothing goes on from it any more."""
+    if checkpoint is not None:
+        for sha256 in {checkpoint.current, checkpoint.stale} - {None}:
+            ctx.store.delete(str(sha256))
+
+
+def _stopper(
+    ctx: JobContext, run: TrainingRun, progress: tuple[int, int] | None
+) -> Callable[[], bool]:
+    deadline = time.monotonic() + ctx.settings.step_seconds
+    before, total = progress or (0, run.schedule.total_steps)
+
+    def should_stop() -> bool:
+        ctx.progress(before + run.step, total, "steps")
+        return ctx.should_abort() or time.monotonic() >= deadline
+
+    return should_stop
