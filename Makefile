@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo demo-small test test-slow lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,11 +21,14 @@ $(STAMP): pyproject.toml
 demo: setup  ## run a real search on this machine and write demo-output/ (FRESH=1 starts clean)
 	$(BIN)/python -m examples.movie_reviews.run $(if $(FRESH),--fresh)
 
+demo-small: setup  ## the demo's every stage in a few minutes, with little training
+	$(BIN)/python -m examples.movie_reviews.run --small $(if $(FRESH),--fresh) --output demo-output/small
+
 test: setup lint  ## lint, type-check and run the test suite
 	$(BIN)/python -m pytest -m 'not slow'
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -s
 
 lint: setup  ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

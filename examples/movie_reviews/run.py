@@ -96,7 +96,7 @@ def _print_report(console: Console, report: dict[str, Any], output: Path) -> Non
     for column in columns:
         table.add_column(column, justify="left" if column == "network" else "right")
     unsearched = report["baseline"]
-    for name, key in (("unsearched, fp32", "baseline"), ("unsearched, int8", "quantized_only")):
+    for name, key in (("unsearched", "baseline"), ("in int8", "quantized_only")):
         if report[key]:
             table.add_row(name, "", *_figures(report[key], unsearched), "")
     for index, target in enumerate(report["targets"]):

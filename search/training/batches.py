@@ -59,6 +59,11 @@ class TokenRows:
         lengths = torch.tensor([0, *(len(part) for part in parts)])
         return TokenRows(torch.cat(parts), lengths.cumsum(0), self.labels[list(rows)])
 
+    def spread(self, count: int) -> TokenRows:
+        """At most `count` rows, evenly spaced: data often come sorted."""
+        size = len(self)
+        return self if count >= size else self.select([i * size // count for i in range(count)])
+
     def batch(self, rows: Sequence[int]) -> Batch:
         """Rows padded with token 0 to the longest among them."""
         longest = max(int(self.offsets[i + 1] - self.offsets[i]) for i in rows)

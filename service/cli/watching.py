@@ -81,6 +81,8 @@ def _label(job: Job) -> str:
 
 
 def _print_event(console: Console, event: Event) -> None:
+    if event.kind == "evaluation":
+        return  # hundreds of them; the bar counts them, and each generation says what it found
     clock = datetime.fromtimestamp(event.at, UTC).strftime("%H:%M:%S")
     style = {"warning": "yellow", "error": "red"}.get(event.level)
     # No markup: a message may hold brackets of its own.

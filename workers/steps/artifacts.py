@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ def target_files(
 ) -> dict[str, Path]:
     """Name and place of each file: ONNX, weights, config, tokenizer, metrics and model card."""
     assert target.onnx is not None
-    folder = ctx.scratch / target.config.fingerprint
-    folder.mkdir()
+    # Two targets may have come to the same network.
+    folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
     model = load_network(ctx, state, target.weights, target.config)
     save_file(
         {name: p.detach().contiguous() for name, p in model.named_parameters()},

@@ -33,8 +33,7 @@ class Evaluator:
         # Intervals of a noisy device may be too wide for any network; then the mean has to do.
         self._trusts_mean = bool(smallest.upper_ms[0] > self._loosest_ms)
         self._supernet = load_network(ctx, state, state.blobs.supernet)
-        rows = load_rows(ctx, state.blobs.search)
-        self._rows = rows.select(range(min(ctx.spec.search.fidelity_rows, len(rows))))
+        self._rows = load_rows(ctx, state.blobs.search).spread(ctx.spec.search.fidelity_rows)
         self._fidelity = f"rows={len(self._rows)}"
 
     def is_feasible(self, subnet: SubnetConfig) -> bool:

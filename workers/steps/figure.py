@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 
 from search.pareto import Candidate, ParetoFront
 
@@ -48,7 +49,9 @@ def draw_front(report: dict[str, Any], candidates: Sequence[Candidate], path: Pa
             )
     _draw_targets(axes, report["targets"])
     axes.set_xscale("log")
-    axes.set_xlabel("p50 latency, ms (log)")
+    for axis_part in ("set_major_formatter", "set_minor_formatter"):
+        getattr(axes.xaxis, axis_part)(FormatStrFormatter("%g"))
+    axes.set_xlabel("p50 latency, ms (log scale)")
     axes.set_ylabel("accuracy")
     axes.grid(alpha=0.25, which="both")
     axes.legend(loc="lower right", fontsize=8)

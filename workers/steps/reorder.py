@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.space import SubnetConfig
-from search.training.batches import TokenRows
 from search.training.evaluate import divergence, predict
 from search.training.loop import save_weights
 from search.training.supernet import BatchOrder
@@ -28,7 +27,7 @@ def run(ctx: JobContext) -> StepResult:
     order = BatchOrder(load_rows(ctx, state.blobs.train), ctx.spec.training.batch_size, ctx.seed)
     num_batches = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
     importance = measure_importance(model, (order[step][1:] for step in range(num_batches)))
-    rows = _first(load_rows(ctx, state.blobs.search), RANKING_ROWS)
+    rows = load_rows(ctx, state.blobs.search).spread(RANKING_ROWS)
     before = predict(model, rows)
     reorder_(model, importance)
     difference = float((predict(model, rows) - before).abs().max())
@@ -53,7 +52,3 @@ def run(ctx: JobContext) -> StepResult:
         checkpoint=None,
     )
     return StepResult(next=NewStep(kind="supernet", input=state.dump()))
-
-
-def _first(rows: TokenRows, count: int) -> TokenRows:
-    return rows.select(range(min(count, len(rows))))

@@ -73,6 +73,7 @@ def _announce(ctx: JobContext, generation: int) -> None:
     points = [{"latency_ms": c.latency_ms, "accuracy": c.quality} for c in front]
     ctx.event(
         "generation",
-        f"generation {generation + 1}: {len(front)} networks on the front",
+        f"generation {generation + 1}: front of {len(front)}, "
+        + ", ".join(f"{c.quality:.1%} at {c.latency_ms:.2f} ms" for c in front),
         {"generation": generation, "front": points},
     )

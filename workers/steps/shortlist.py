@@ -16,7 +16,6 @@ from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, set_threads, task_data
 from workers.steps.evaluating import load_predictor
-from workers.steps.search import SOURCE
 from workers.steps.state import StageRecord, State
 from workers.steps.training import drop_checkpoint
 
@@ -52,7 +51,7 @@ def run(ctx: JobContext) -> StepResult:
                 stage="search",
                 accuracy=winner.inherited.metrics["accuracy"],
                 latency_ms=winner.predicted_ms,
-                note="inherited weights, on the search split; latency predicted",
+                note=f"found by {winner.inherited.source}; inherited weights, search split",
             ),
             StageRecord(
                 stage="shortlist",
@@ -70,13 +69,15 @@ def run(ctx: JobContext) -> StepResult:
 def choose_candidates(ctx: JobContext, state: State) -> list[tuple[Evaluation, float]]:
     """The most accurate evaluated networks that keep the bound, with their predicted latency.
 
+    Those of the random baseline count too: they have been paid for.
+
     The upper end of the interval counts, by the predictor as it is now: after a repair it has
     seen the measurement that missed. Where intervals are too wide for any (a noisy device), the
     expected latency counts; the measurement of the exported file decides in the end.
     """
     predictor = load_predictor(ctx, state)
     target = state.target
-    found = {e.fingerprint: e for e in reversed(ctx.evaluations(SOURCE))}
+    found = {e.fingerprint: e for e in reversed(ctx.evaluations())}
     evaluations = [e for e in found.values() if e.fingerprint not in target.rejected]
     if not evaluations:
         return []

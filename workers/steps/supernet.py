@@ -48,8 +48,7 @@ def _convergence(
     ctx: JobContext, state: State, model: ElasticTransformer, step: int
 ) -> dict[str, float]:
     """Largest and smallest subnet on the validation split: the sign of a trained supernet."""
-    rows = load_rows(ctx, state.blobs.validation)
-    rows = rows.select(range(min(CONVERGENCE_ROWS, len(rows))))
+    rows = load_rows(ctx, state.blobs.validation).spread(CONVERGENCE_ROWS)
     space = state.search_space
     largest = evaluate(model, rows, space.largest.with_precision("fp32")).accuracy
     smallest = evaluate(model, rows, space.smallest.with_precision("fp32")).accuracy

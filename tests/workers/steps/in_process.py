@@ -1,0 +1,174 @@
+"""A whole job in this process: the real runner, the real database, the real measuring."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from predictors.device import probe_device
+from predictors.measuring import run_measuring_spec
+from predictors.spec import MeasuringSpec
+from service import jobs, measurement_jobs
+from service.artifacts import ArtifactStore, list_artifacts
+from service.db import Database
+from service.devices import register_device
+from service.evaluations import Evaluation, list_evaluations
+from service.events import list_events
+from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload, UploadFile
+from service.queue import InMemoryQueue
+from service.schemas import JobSpec
+from service.settings import Settings
+from service.uploads import check_upload
+from tests.service.helpers import job_of, steps_of
+from workers.runner import StepRunner
+
+Result = dict[str, Any]
+Measure = Callable[[MeasuringSpec], Result]
+
+MAX_STEPS = 400
+
+
+class Workshop:
+    """Runs the open steps of a job one after another and answers its measuring jobs.
+
+    Args:
+        measure: answers a measuring job; None measures on this machine.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: ArtifactStore,
+        measure: Measure | None = None,
+    ) -> None:
+        self.database = database
+        self.store = store
+        self.measure = measure or self.measure_here
+        self._runner = StepRunner(settings, database=database, queue=InMemoryQueue(), store=store)
+        with database.write() as session:
+            self.device_id = register_device(session, "this-cpu", probe_device().to_dict()).id
+
+    def upload(self, kind: str, paths: list[Path]) -> str:
+        """A finished upload of files, checked as the service checks it."""
+        with self.database.write() as session:
+            columns = {"text": "text", "label": "label"} if kind == "dataset" else None
+            upload = Upload(kind=kind, summary=columns)
+            session.add(upload)
+            session.flush()
+            for path in paths:
+                sha256, size_bytes = self.store.put(path), path.stat().st_size
+                session.add(
+                    UploadFile(
+                        upload_id=upload.id, name=path.name, size_bytes=size_bytes, sha256=sha256
+                    )
+                )
+            session.flush()
+            upload.summary = check_upload(session, self.store, upload)
+            upload.state = "ready"
+            return upload.id
+
+    def submit(self, spec: dict[str, Any]) -> str:
+        checked = JobSpec.model_validate(spec)
+        with self.database.write() as session:
+            return jobs.create_job(
+                session, checked.model_dump(mode="json"), name=checked.name, seed=checked.seed
+            ).id
+
+    def run(self, job_id: str, run_step: Callable[[Step], None] | None = None) -> Job:
+        """To the job's end. `run_step` runs one open step in its own way."""
+        for _ in range(MAX_STEPS):
+            job = job_of(self.database, job_id)
+            if job.state in jobs.TERMINAL:
+                return job
+            step = self.open_step(job_id)
+            if step is not None:
+                (run_step or self.run_step)(step)
+            else:
+                self._answer_measuring_job()
+        raise AssertionError(f"the job goes on after {MAX_STEPS} steps")
+
+    def run_until(self, job_id: str, kind: str) -> Step:
+        """The first step of this kind, still to be run."""
+        for _ in range(MAX_STEPS):
+            step = self.open_step(job_id)
+            if step is None:
+                self._answer_measuring_job()
+            elif step.kind == kind:
+                return step
+            else:
+                self.run_step(step)
+        raise AssertionError(f"no step {kind}")
+
+    def run_step(self, step: Step) -> str:
+        return self._runner.run(step.id, "test:1:task")
+
+    def open_step(self, job_id: str) -> Step | None:
+        steps = steps_of(self.database, job_id)
+        return next((s for s in steps if s.state in ("ready", "running")), None)
+
+    def steps(self, job_id: str) -> list[Step]:
+        return steps_of(self.database, job_id)
+
+    def evaluations(self, job_id: str, source: str | None = None) -> list[Evaluation]:
+        with self.database.read() as session:
+            return list_evaluations(session, job_id, source)
+
+    def artifacts(self, job_id: str) -> list[ArtifactRow]:
+        with self.database.read() as session:
+            return list_artifacts(session, job_id)
+
+    def events(self, job_id: str) -> list[Event]:
+        with self.database.read() as session:
+            return list_events(session, job_id, after=0, limit=10_000)
+
+    def measuring_jobs(self, job_id: str) -> list[MeasurementJob]:
+        with self.database.read() as session:
+            query = select(MeasurementJob).where(MeasurementJob.job_id == job_id)
+            return list(session.scalars(query.order_by(MeasurementJob.created_at)))
+
+    def measure_here(self, spec: MeasuringSpec) -> Result:
+        def fetch(sha256: str, path: Path) -> None:
+            shutil.copyfile(self.store.path(sha256), path)
+
+        return run_measuring_spec(spec, fetch_blob=fetch).to_dict()
+
+    def _answer_measuring_job(self) -> None:
+        with self.database.write() as session:
+            lease = measurement_jobs.claim(session, self.device_id, "agent", 600.0)
+        assert lease is not None, "the job has neither a step to run nor anything to measure"
+        result = self.measure(MeasuringSpec.from_dict(lease.spec))
+        with self.database.write() as session:
+            measurement_jobs.complete(session, lease.id, lease.token, result)
+
+
+class Recorded:
+    """A device that answers an equal request equally, so that two runs can be compared."""
+
+    def __init__(self, measure: Measure | None = None) -> None:
+        self.results: dict[str, Result] = {}
+        self._measure = measure
+
+    def __call__(self, spec: MeasuringSpec) -> Result:
+        key = key_of(spec.to_dict())
+        if key not in self.results:
+            assert self._measure is not None, f"never measured: {key[:200]}"
+            self.results[key] = json.loads(json.dumps(self._measure(spec)))
+        return self.results[key]
+
+
+def key_of(spec: dict[str, Any]) -> str:
+    return json.dumps(spec, sort_keys=True)
+
+
+def comparable(evaluations: list[Evaluation]) -> list[tuple[Any, ...]]:
+    """What must be equal to the bit when a job is repeated."""
+    return [
+        (e.source, e.generation, e.index_in_generation, e.genotype, e.subnet, e.metrics)
+        for e in evaluations
+    ]

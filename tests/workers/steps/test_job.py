@@ -1,0 +1,218 @@
+"""What a finished job leaves behind: its report, its files, its records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors import safe_open
+from tokenizers import Tokenizer
+
+from search.pareto import ParetoFront
+from tests.workers.steps.conftest import WholeJob
+from workers.steps.search import to_candidate
+
+UNSEARCHED_FIELDS = {"onnx", "sha256", "accuracy", "p50_ms", "p95_ms", "size_bytes", "params"}
+PREDICTOR_FIELDS = {
+    "num_measurements",
+    "mape",
+    "within_5",
+    "within_10",
+    "spearman",
+    "spearman_equal_depth",
+    "depth_only_mape",
+}
+TARGET_FIELDS = {
+    *("budget_ms", "predicted_ms", "p50_ms", "p95_ms", "accuracy", "accuracy_kept", "size_bytes"),
+    *("params", "speedup", "onnx", "sha256", "repairs", "stages"),
+}
+TARGET_FILES = {"tokenizer.json", "model.safetensors", "config.json", "metrics.json", "README.md"}
+
+
+@pytest.fixture(scope="module")
+def report(whole_job: WholeJob) -> dict[str, Any]:
+    assert whole_job.job.state == "succeeded", whole_job.job.reason_message
+    assert whole_job.job.result is not None
+    return whole_job.job.result
+
+
+@pytest.fixture(scope="module")
+def stored(whole_job: WholeJob) -> dict[str, Path]:
+    """Path of each artifact by the name that the report knows it by."""
+    return {
+        name if index is None else f"target-{index}/{name}": whole_job.workshop.store.path(sha256)
+        for index, name, sha256 in (
+            (a.target_index, a.name, a.sha256)
+            for a in whole_job.workshop.artifacts(whole_job.job.id)
+        )
+    }
+
+
+def answer(onnx: Path, tokenizer: Path, text: str) -> np.ndarray:
+    encoded = Tokenizer.from_file(str(tokenizer)).encode(text)
+    feed = {
+        "input_ids": np.array([encoded.ids]),
+        "attention_mask": np.array([encoded.attention_mask]),
+    }
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], feed)
+    assert isinstance(logits, np.ndarray)
+    return logits
+
+
+def test_the_report_has_every_promised_field(report: dict[str, Any]) -> None:
+    assert {"device", "workload", "predictor", "search", "targets"} <= report.keys()
+    assert report["baseline"].keys() >= UNSEARCHED_FIELDS
+    assert report["quantized_only"].keys() >= UNSEARCHED_FIELDS
+    assert report["predictor"].keys() >= PREDICTOR_FIELDS
+    assert report["search"].keys() >= {"evaluations", "hypervolume", "random_hypervolume", "front"}
+    for point in report["search"]["front"]:
+        assert point.keys() >= {"latency_ms", "accuracy", "subnet"}
+    assert len(report["targets"]) == 2
+    for target in report["targets"]:
+        assert target.keys() >= TARGET_FIELDS
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_promise_is_kept_by_the_measured_median_of_the_exported_file(
+    whole_job: WholeJob, report: dict[str, Any]
+) -> None:
+    for target in report["targets"]:
+        assert target["is_met"]
+        assert target["p50_ms"] <= target["budget_ms"]
+        assert target["p50_ms"] <= target["p95_ms"]
+    last = whole_job.workshop.measuring_jobs(whole_job.job.id)[-1]
+    assert last.result is not None
+    reference_ms = whole_job.device.results and report["baseline"]["p50_ms"]
+    assert reference_ms == pytest.approx(report["targets"][0]["budget_ms"])  # a ratio of one
+
+
+def test_the_task_was_learnt_and_the_winners_kept_it(report: dict[str, Any]) -> None:
+    assert report["data"]["test_rows"] == 60
+    assert report["baseline"]["accuracy"] > 0.9
+    for target in report["targets"]:
+        assert target["accuracy_kept"] > 0.8
+        assert target["accuracy_kept"] == pytest.approx(
+            target["accuracy"] / report["baseline"]["accuracy"]
+        )
+
+
+def test_stages_of_a_target_follow_each_other(report: dict[str, Any]) -> None:
+    for target in report["targets"]:
+        names = [stage["stage"] for stage in target["stages"]]
+        assert names[:3] == ["search", "shortlist", "distill"]
+        assert names[3] in ("quantize", "export")
+        assert names[4:] == ["measure", "report"]
+        assert target["stages"][-1]["accuracy"] == target["accuracy"]
+
+
+def test_the_search_found_a_front_of_networks_of_its_space(
+    whole_job: WholeJob, report: dict[str, Any]
+) -> None:
+    evaluations = whole_job.workshop.evaluations(whole_job.job.id, "search")
+    assert report["search"]["evaluations"] == len(evaluations) == 12
+    assert len(whole_job.workshop.evaluations(whole_job.job.id, "random")) == 12
+    front = report["search"]["front"]
+    assert len(front) == len(list(ParetoFront.of(to_candidate(e) for e in evaluations)))
+    for faster, slower in pairwise(front):
+        assert faster["latency_ms"] < slower["latency_ms"]
+        assert faster["accuracy"] < slower["accuracy"]
+    assert all(0 <= report["search"][f"{kind}hypervolume"] for kind in ("", "random_"))
+
+
+def test_artifacts_are_stored_under_their_hash(whole_job: WholeJob) -> None:
+    artifacts = whole_job.workshop.artifacts(whole_job.job.id)
+    for artifact in artifacts:
+        content = whole_job.workshop.store.path(artifact.sha256).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == artifact.sha256
+        assert len(content) == artifact.size_bytes
+    for index in (0, 1):
+        names = {a.name for a in artifacts if a.target_index == index}
+        assert names - {"onnx/model.onnx", "onnx/model_quantized.onnx"} == TARGET_FILES
+    assert {"report.json", "pareto.png"} < {a.name for a in artifacts if a.target_index is None}
+
+
+def test_every_exported_file_loads_and_answers(
+    report: dict[str, Any], stored: dict[str, Path]
+) -> None:
+    parts = [report["baseline"], report["quantized_only"], *report["targets"]]
+    for part in parts:
+        path = stored[part["onnx"]]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == part["sha256"]
+        tokenizer = stored["target-0/tokenizer.json"]
+        good = answer(path, tokenizer, "a lovely story")
+        bad = answer(path, tokenizer, "the plot was dull")
+        assert good.shape == (1, 2)
+        assert np.isfinite([good, bad]).all()
+        assert good.argmax() == report["data"]["labels"].index("good")
+        assert bad.argmax() == report["data"]["labels"].index("bad")
+
+
+def test_weights_config_and_params_tell_the_same_network(
+    report: dict[str, Any], stored: dict[str, Path]
+) -> None:
+    for index, target in enumerate(report["targets"]):
+        config = json.loads(stored[f"target-{index}/config.json"].read_text())
+        assert config["num_hidden_layers"] == len(target["subnet"]["layers"])
+        assert config["source_layers"] == target["subnet"]["layers"]
+        with safe_open(stored[f"target-{index}/model.safetensors"], framework="np") as weights:
+            shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+        assert sum(math.prod(shape) for shape in shapes.values()) == target["params"]
+        for layer, sizes in config["per_layer_config"].items():
+            heads = sizes["num_attention_heads"]
+            assert shapes[f"layers.{layer}.attn.q.weight"] == [heads * config["head_dim"], 32]
+            assert shapes[f"layers.{layer}.ffn.up.weight"] == [sizes["intermediate_size"], 32]
+
+
+def test_metrics_hold_the_lineage(
+    whole_job: WholeJob, report: dict[str, Any], stored: dict[str, Path]
+) -> None:
+    for index, target in enumerate(report["targets"]):
+        metrics = json.loads(stored[f"target-{index}/metrics.json"].read_text())
+        assert metrics["sha256"] == target["sha256"]
+        assert metrics["stages"] == target["stages"]
+        assert metrics["job"] == {
+            "id": whole_job.job.id,
+            "spec": whole_job.job.spec,
+            "seed": whole_job.job.seed,
+        }
+        assert metrics["data"]["sha256"] == report["data"]["sha256"]
+        assert metrics["measurement_job"] in {
+            job.id for job in whole_job.workshop.measuring_jobs(whole_job.job.id)
+        }
+        assert {"torch", "onnxruntime", "optuna"} < metrics["versions"].keys()
+        card = stored[f"target-{index}/README.md"].read_text()
+        assert f"{target['p50_ms']:.3f}" in card
+
+
+def test_the_report_is_an_artifact_too(report: dict[str, Any], stored: dict[str, Path]) -> None:
+    assert json.loads(stored["report.json"].read_text()) == report
+    assert stored["pareto.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_was_cut_into_slices_whose_checkpoints_are_gone(whole_job: WholeJob) -> None:
+    steps = whole_job.workshop.steps(whole_job.job.id)
+    for kind in ("teacher", "supernet", "distill"):
+        assert sum(step.kind == kind for step in steps) > 1
+    for step in steps:
+        checkpoint = step.input.get("checkpoint") or {}
+        for sha256 in filter(None, checkpoint.values()):
+            assert not whole_job.workshop.store.exists(sha256)
+
+
+def test_stages_are_told_in_order_and_each_once(whole_job: WholeJob) -> None:
+    told = [e.message for e in whole_job.workshop.events(whole_job.job.id) if e.kind == "stage"]
+    assert told == ["prepare", "onboard", "teacher", "supernet", "search", "finish", "report"]
+
+
+def test_nothing_is_left_in_the_scratch_folder(whole_job: WholeJob) -> None:
+    root = Path(str(whole_job.workshop.store.path(whole_job.job.result["baseline"]["sha256"])))
+    scratch = root.parents[2] / "scratch"
+    assert list(scratch.iterdir()) == []
