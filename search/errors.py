@@ -31,10 +31,11 @@ class BudgetUnreachable(SnugnetError):
     code = "budget_unreachable"
 
     def __init__(self, field: str, budget_ms: float, closest_ms: float) -> None:
-        super().__init__(
-            f"{field}: a budget of {budget_ms:.3f} ms cannot be reached; "
+        self.reason = (
+            f"a budget of {budget_ms:.3f} ms cannot be reached; "
             f"the closest reachable latency is {closest_ms:.3f} ms"
         )
+        super().__init__(f"{field}: {self.reason}")
         self.field = field
         self.budget_ms = budget_ms
         self.closest_ms = closest_ms

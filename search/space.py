@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -148,6 +148,14 @@ class SearchSpace:
             layer_order=default_layer_order(depth),
         )
 
+    def with_choices(self, own: Mapping[str, Sequence[Any]]) -> SearchSpace:
+        """The same space with a user's own choices for some genes.
+
+        Raises:
+            InvalidInput: naming the gene whose choices do not fit.
+        """
+        return SearchSpace.from_dict(self.to_dict() | {gene: own[gene] for gene in own})
+
     @property
     def gene_choices(self) -> dict[str, tuple[Any, ...]]:
         """Name of each gene and its choices, in a fixed order."""
@@ -219,7 +227,7 @@ class SearchSpace:
         return len(self.precision) * networks
 
     def with_layer_order(self, layer_order: tuple[int, ...]) -> SearchSpace:
-        return SearchSpace.from_dict(self.to_dict() | {"layer_order": layer_order})
+        return self.with_choices({"layer_order": layer_order})
 
     def to_dict(self) -> dict[str, Any]:
         return {name: list(getattr(self, name)) for name in self.__slots__}

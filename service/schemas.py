@@ -78,6 +78,10 @@ class TargetSpec(Strict):
             raise WrongField("budget_ms", "give exactly one of budget_ms and budget_ratio")
         return self
 
+    @property
+    def budget_field(self) -> str:
+        return "budget_ms" if self.budget_ms is not None else "budget_ratio"
+
 
 class SpaceSpec(Strict):
     """Either a preset, or choices of one's own; a gene that is left out keeps the preset's."""
@@ -99,6 +103,13 @@ class SpaceSpec(Strict):
         if self.precision is not None and len(set(self.precision)) < len(self.precision):
             raise WrongField("precision", "names a precision twice")
         return self
+
+    @property
+    def choices(self) -> dict[str, list[Any]]:
+        """The genes that the job gives choices for itself."""
+        genes = ("num_layers", "num_heads", "ffn_dim", "precision")
+        given = {gene: getattr(self, gene) for gene in genes}
+        return {gene: values for gene, values in given.items() if values is not None}
 
 
 class TrainingSpec(Strict):

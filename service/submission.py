@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from sqlalchemy.orm import Session
 
-from search.errors import InvalidInput
+from predictors.predictor import LatencyPredictor, predictor_key
+from predictors.reach import fastest_ms, resolve_budget
+from predictors.workload import Workload
+from search.errors import BudgetUnreachable, InvalidInput
 from search.space import ModelShape, SearchSpace
 from service.artifacts import ArtifactStore
 from service.devices import find_device, list_devices
 from service.models import Upload
+from service.predictor_store import find_predictor
 from service.schemas import JobSpec
 from service.uploads import files_of, read_upload
+
+FRESH_SECONDS = 24 * 3600.0
+"""An older predictor refuses nothing: the device may have become faster."""
 
 
 def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> None:
@@ -25,6 +35,7 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     shape = ModelShape.from_dict({**(model.summary or {})["shape"], "num_labels": 2})
     _check_lengths(spec, shape)
     _check_space(spec, shape)
+    _check_budgets(session, spec, shape, num_labels=int(columns["num_labels"]))
 
 
 def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Upload:
@@ -81,3 +92,33 @@ def _check_space(spec: JobSpec, shape: ModelShape) -> None:
                 f"the model has {limit}, got {values[-1]}; the preset is "
                 f"{list(getattr(largest, gene))}",
             )
+
+
+def _check_budgets(session: Session, spec: JobSpec, shape: ModelShape, *, num_labels: int) -> None:
+    """With a predictor of an earlier job at hand, refuse what no network could keep.
+
+    Without one the job itself finds out, before it trains anything.
+    """
+    device = find_device(session, spec.device)
+    assert device is not None, "checked before"
+    workload = Workload.from_dict(spec.workload.model_dump())
+    stored = find_predictor(
+        session, device.id, predictor_key(replace(shape, num_labels=num_labels), workload)
+    )
+    if stored is None or stored.created_at < time.time() - FRESH_SECONDS:
+        return
+    predictor = LatencyPredictor.from_json(stored.payload)
+    space = SearchSpace.for_shape(shape).with_choices(spec.space.choices)
+    if not set(space.precision) <= set(predictor.precisions):
+        return
+    for index, target in enumerate(spec.targets):
+        budget_ms = resolve_budget(
+            predictor, budget_ms=target.budget_ms, budget_ratio=target.budget_ratio
+        )
+        closest_ms = fastest_ms(predictor, space, target.statistic)
+        if budget_ms < closest_ms:
+            # The same error as the job's own; over HTTP it names the field like any other.
+            error = BudgetUnreachable(
+                f"targets[{index}].{target.budget_field}", budget_ms, closest_ms
+            )
+            raise InvalidInput(error.field, error.reason)

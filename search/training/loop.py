@@ -48,7 +48,7 @@ class TrainingRun:
         self.step = 0
         self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._optimizer = torch.optim.AdamW(
-            self._named.values(), lr=0.0, weight_decay=schedule.weight_decay
+            self._named.values(), lr=0.0, weight_decay=schedule.weight_decay, fused=True
         )
 
     @property

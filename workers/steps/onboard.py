@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 
 from predictors.predictor import LatencyPredictor, predictor_key, rows_of
+from predictors.reach import check_reachable, fastest_ms, resolve_budget
 from predictors.report import FitReport, fit_and_report
 from predictors.spec import MeasuringResult
-from search.errors import BudgetUnreachable
+from search.space import SearchSpace
 from service.schemas import TargetSpec
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
@@ -36,8 +37,7 @@ def run(ctx: JobContext) -> StepResult:
         workload=state.target_workload,
         noise_floor=result.session.noise_floor,
     )
-    targets = resolve_targets(ctx.spec.targets, predictor)
-    check_reachable(ctx.spec.targets, targets, predictor, state)
+    targets = resolve_targets(ctx.spec.targets, predictor, state.search_space)
     _announce(ctx, predictor, report, targets)
     state = state.updated(
         predictor=store_predictor(ctx, state, predictor, report),
@@ -49,36 +49,24 @@ def run(ctx: JobContext) -> StepResult:
 
 
 def resolve_targets(
-    wanted: Sequence[TargetSpec], predictor: LatencyPredictor
+    wanted: Sequence[TargetSpec], predictor: LatencyPredictor, space: SearchSpace
 ) -> tuple[Target, ...]:
-    """Budgets in milliseconds; a ratio is of the unsearched model's measured fp32 latency."""
+    """Every target with its budget in milliseconds.
+
+    Raises:
+        BudgetUnreachable: no network of the space keeps one of them.
+    """
     targets = []
-    for spec in wanted:
-        budget_ms = spec.budget_ms
-        if budget_ms is None:
-            assert spec.budget_ratio is not None
-            budget_ms = spec.budget_ratio * predictor.reference_ms
+    for index, spec in enumerate(wanted):
+        budget_ms = resolve_budget(
+            predictor, budget_ms=spec.budget_ms, budget_ratio=spec.budget_ratio
+        )
+        field = f"targets[{index}].{spec.budget_field}"
+        check_reachable(field, budget_ms, fastest_ms(predictor, space, spec.statistic))
         targets.append(
             Target(budget_ms=budget_ms, budget_ratio=spec.budget_ratio, bound_ms=budget_ms)
         )
     return tuple(targets)
-
-
-def check_reachable(
-    wanted: Sequence[TargetSpec],
-    targets: Sequence[Target],
-    predictor: LatencyPredictor,
-    state: State,
-) -> None:
-    """Raises: BudgetUnreachable when the smallest network is slower than a budget."""
-    space = state.search_space
-    smallest = [space.smallest.with_precision(p) for p in space.precision]
-    for index, (spec, target) in enumerate(zip(wanted, targets, strict=True)):
-        estimate = predictor.predict(smallest, spec.statistic)
-        closest_ms = float(estimate.mean_ms.min())
-        if closest_ms > target.budget_ms:
-            field = "budget_ratio" if spec.budget_ms is None else "budget_ms"
-            raise BudgetUnreachable(f"targets[{index}].{field}", target.budget_ms, closest_ms)
 
 
 def store_predictor(

@@ -13,11 +13,10 @@ from predictors.workload import Workload
 from search.export.quantize import needs_reduced_range
 from search.model.checkpoint import check_model_folder
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
-from search.space import ModelShape, SearchSpace
+from search.space import SearchSpace
 from search.training.batches import TokenRows
 from search.training.dataset import Dataset, Splits, read_dataset, split_rows
 from search.training.precision import choose_precision
-from service.schemas import SpaceSpec
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.state import Blobs, State
@@ -38,7 +37,7 @@ def run(ctx: JobContext) -> StepResult:
     reduced = needs_reduced_range(
         frozenset(device.identity.get("isa", ())), device.identity.get("machine", "")
     )
-    space = make_space(shape, spec.space)
+    space = SearchSpace.for_shape(shape).with_choices(spec.space.choices)
     workload = Workload(**spec.workload.model_dump())
     state = State(
         shape=shape.to_dict(),
@@ -83,20 +82,6 @@ def measure_space(ctx: JobContext, state: State) -> NewMeasurement:
         spec=spec.to_dict(),
         then=NewStep(kind="onboard", input=state.dump()),
     )
-
-
-def make_space(shape: ModelShape, wanted: SpaceSpec) -> SearchSpace:
-    """The preset with the choices that the job gives itself.
-
-    Raises:
-        InvalidInput: naming the gene whose choices do not fit the model.
-    """
-    own = {
-        gene: tuple(getattr(wanted, gene))
-        for gene in ("num_layers", "num_heads", "ffn_dim", "precision")
-        if getattr(wanted, gene) is not None
-    }
-    return SearchSpace.from_dict(SearchSpace.for_shape(shape).to_dict() | own)
 
 
 def link_model(ctx: JobContext, folder: Path) -> Path:

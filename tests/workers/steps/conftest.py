@@ -14,8 +14,9 @@ import torch
 
 from service.artifacts import FilesystemArtifactStore
 from service.db import Database
-from service.models import Job
+from service.models import Job, Step
 from service.settings import Settings
+from service.step_types import NewStep
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Measure, Recorded, Workshop
 
@@ -30,6 +31,20 @@ class WholeJob:
     job: Job
     spec: dict[str, Any]
     device: Recorded
+
+    def step(self, kind: str) -> Step:
+        """Its first step of a kind."""
+        return next(s for s in self.workshop.steps(self.job.id) if s.kind == kind)
+
+    def again_from(self, kind: str, target: dict[str, Any], **changes: Any) -> str:
+        """Another job of one target that starts at the first step of this kind.
+
+        Args:
+            changes: of what that step was given.
+        """
+        spec = {**self.spec, "targets": [{"workload": {"seq_len": 32}, **target}]}
+        given = {**self.step(kind).input, **changes}
+        return self.workshop.submit(spec, NewStep(kind=kind, input=given))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,15 +66,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
 
 
 @pytest.fixture(scope="session")
-def open_workshop(
-    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path
-) -> OpenWorkshop:
+def open_workshop(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> OpenWorkshop:
     @contextmanager
     def open_(measure: Measure | None = None, **options: Any) -> Iterator[Workshop]:
         folder = tmp_path_factory.mktemp("data")
         shutil.copy(migrated_sqlite, folder / "snugnet.db")
         settings = Settings(
-            data_dir=folder, threads=1, retry_backoff_seconds=0.0, **{"step_seconds": 30, **options}
+            data_dir=folder,
+            threads=1,
+            retry_backoff_seconds=0.0,
+            **{"step_seconds": 30, **options},
         )
         database = Database(settings.database_url)
         store = FilesystemArtifactStore(settings.blobs_dir)
@@ -70,23 +86,21 @@ def open_workshop(
 
 
 @pytest.fixture(scope="session")
-def whole_job(
-    open_workshop: OpenWorkshop, files: dict[str, list[Path]]
-) -> Iterator[WholeJob]:
-    """Run in slices of a twentieth of a second, measured on this machine."""
-    with open_workshop(step_seconds=0.05) as workshop:
+def whole_job(open_workshop: OpenWorkshop, files: dict[str, list[Path]]) -> Iterator[WholeJob]:
+    """Run in slices of a tenth of a second, measured on this machine."""
+    with open_workshop(step_seconds=0.1) as workshop:
         device = workshop.measure = Recorded(quietly(workshop.measure_here))
         spec = submitted(workshop, files)
         job = workshop.run(workshop.submit(spec))
         yield WholeJob(workshop, job, spec, device)
 
 
-def submitted(
-    workshop: Workshop, files: dict[str, list[Path]], **parts: Any
-) -> dict[str, Any]:
+def submitted(workshop: Workshop, files: dict[str, list[Path]], **parts: Any) -> dict[str, Any]:
     """A spec whose files are uploaded."""
     return tiny_job.spec(
-        workshop.upload("model", files["model"]), workshop.upload("dataset", files["dataset"]), **parts
+        workshop.upload("model", files["model"]),
+        workshop.upload("dataset", files["dataset"]),
+        **parts,
     )
 
 

@@ -23,6 +23,7 @@ from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload
 from service.queue import InMemoryQueue
 from service.schemas import JobSpec
 from service.settings import Settings
+from service.step_types import NewStep
 from service.uploads import check_upload
 from tests.service.helpers import job_of, steps_of
 from workers.runner import StepRunner
@@ -47,6 +48,7 @@ class Workshop:
         store: ArtifactStore,
         measure: Measure | None = None,
     ) -> None:
+        self.settings = settings
         self.database = database
         self.store = store
         self.measure = measure or self.measure_here
@@ -73,11 +75,12 @@ class Workshop:
             upload.state = "ready"
             return upload.id
 
-    def submit(self, spec: dict[str, Any]) -> str:
+    def submit(self, spec: dict[str, Any], first: NewStep = jobs.FIRST_STEP) -> str:
         checked = JobSpec.model_validate(spec)
+        stored = checked.model_dump(mode="json")
         with self.database.write() as session:
             return jobs.create_job(
-                session, checked.model_dump(mode="json"), name=checked.name, seed=checked.seed
+                session, stored, name=checked.name, seed=checked.seed, first=first
             ).id
 
     def run(self, job_id: str, run_step: Callable[[Step], None] | None = None) -> Job:

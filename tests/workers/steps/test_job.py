@@ -82,16 +82,14 @@ def test_the_report_has_every_promised_field(report: dict[str, Any]) -> None:
 
 
 def test_a_promise_is_kept_by_the_measured_median_of_the_exported_file(
-    whole_job: WholeJob, report: dict[str, Any]
+    report: dict[str, Any],
 ) -> None:
     for target in report["targets"]:
         assert target["is_met"]
         assert target["p50_ms"] <= target["budget_ms"]
         assert target["p50_ms"] <= target["p95_ms"]
-    last = whole_job.workshop.measuring_jobs(whole_job.job.id)[-1]
-    assert last.result is not None
-    reference_ms = whole_job.device.results and report["baseline"]["p50_ms"]
-    assert reference_ms == pytest.approx(report["targets"][0]["budget_ms"])  # a ratio of one
+        unsearched_ms = report["baseline"]["p50_ms"]
+        assert target["budget_ms"] == pytest.approx(target["budget_ratio"] * unsearched_ms)
 
 
 def test_the_task_was_learnt_and_the_winners_kept_it(report: dict[str, Any]) -> None:
@@ -124,7 +122,7 @@ def test_the_search_found_a_front_of_networks_of_its_space(
     for faster, slower in pairwise(front):
         assert faster["latency_ms"] < slower["latency_ms"]
         assert faster["accuracy"] < slower["accuracy"]
-    assert all(0 <= report["search"][f"{kind}hypervolume"] for kind in ("", "random_"))
+    assert all(report["search"][f"{kind}hypervolume"] >= 0 for kind in ("", "random_"))
 
 
 def test_artifacts_are_stored_under_their_hash(whole_job: WholeJob) -> None:
@@ -213,6 +211,4 @@ def test_stages_are_told_in_order_and_each_once(whole_job: WholeJob) -> None:
 
 
 def test_nothing_is_left_in_the_scratch_folder(whole_job: WholeJob) -> None:
-    root = Path(str(whole_job.workshop.store.path(whole_job.job.result["baseline"]["sha256"])))
-    scratch = root.parents[2] / "scratch"
-    assert list(scratch.iterdir()) == []
+    assert list(whole_job.workshop.settings.scratch_dir.iterdir()) == []
