@@ -15,7 +15,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 MAX_DELAY_SECONDS = 30.0
 # A child that ran this long had started well: its next failure is a new one.
-HEALTHY_SECONDS = 60.0
+HEALTHY_SECONDS = 5.0
 MAX_LOG_BYTES = 10 * 1024**2
 MANAGED_SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
