@@ -20,16 +20,23 @@ def linear_int8(x: Tensor, weight: Tensor, bias: Tensor, weight_bits: int) -> Te
     return F.linear(round_activation(x), round_weight(weight, weight_bits), bias)
 
 
-def round_weight(weight: Tensor, bits: int, peak: Tensor | None = None) -> Tensor:
-    """Rounded to `bits` around zero, up to `peak`; None: each row of (out, in) has its own."""
+def round_weight(weight: Tensor, bits: int) -> Tensor:
+    """Rounded to `bits` around zero, up to the peak of each row of (out, in)."""
     with torch.no_grad():
         # 7 bits are -64..64 and 8 bits are -127..127: the ranges of ONNX Runtime's quantizer.
         steps = 2 ** (bits - 1) - (1 if bits == WEIGHT_BITS else 0)
-        scale = ((weight.abs().amax(-1, keepdim=True) if peak is None else peak) / steps).clamp(
-            min=1e-12
-        )
+        scale = (weight.abs().amax(-1, keepdim=True) / steps).clamp(min=1e-12)
         error = (weight / scale).round().clamp(-steps, steps) * scale - weight
     rounded: Tensor = weight + error
+    return rounded
+
+
+def round_embedding(rows: Tensor, table: Tensor) -> Tensor:
+    """Rows looked up in `table`, rounded to 8 bits between the table's least and greatest."""
+    with torch.no_grad():
+        low, high = table.amin().clamp(max=0), table.amax().clamp(min=0)
+        error = _round_between(rows, low, high, 255) - rows
+    rounded: Tensor = rows + error
     return rounded
 
 
@@ -38,9 +45,15 @@ def round_activation(x: Tensor) -> Tensor:
     with torch.no_grad():
         flat = x.flatten(1)
         view = (-1,) + (1,) * (x.dim() - 1)
-        low = flat.amin(1).clamp(max=0).view(view)
-        scale = ((flat.amax(1).clamp(min=0).view(view) - low) / 255).clamp(min=1e-12)
-        zero_point = (-low / scale).round()
-        error = ((x / scale).round() + zero_point).clamp(0, 255).sub(zero_point) * scale - x
+        low, high = flat.amin(1).clamp(max=0).view(view), flat.amax(1).clamp(min=0).view(view)
+        error = _round_between(x, low, high, 255) - x
     rounded: Tensor = x + error
+    return rounded
+
+
+def _round_between(x: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
+    """To `steps` even steps from `low` to `high`, of which one is zero."""
+    scale = ((high - low) / steps).clamp(min=1e-12)
+    zero_point = (-low / scale).round()
+    rounded: Tensor = ((x / scale).round() + zero_point).clamp(0, steps).sub(zero_point) * scale
     return rounded

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search.model.fakequant import WEIGHT_BITS, linear_int8, round_weight
+from search.model.fakequant import WEIGHT_BITS, linear_int8, round_embedding
 from search.space import ModelShape, SubnetConfig
 
 Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -111,14 +111,16 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(shape.num_token_types, shape.embed_dim)
         self.norm = nn.LayerNorm(shape.embed_dim, eps=shape.norm_eps)
 
-    def forward(self, ids_BT: Tensor, weight_bits: int | None) -> Tensor:
-        """Sum of the tables' rows, normalised; `weight_bits` rounds the tables."""
-        word_BTD, position_TD = self.word(ids_BT), self.position.weight[: ids_BT.shape[1]]
-        if weight_bits:  # only the rows looked up are rounded, by the scale of their whole table
-            word_BTD = round_weight(word_BTD, weight_bits, self.word.weight.abs().amax())
-            position_TD = round_weight(position_TD, weight_bits, self.position.weight.abs().amax())
-        x_BTD = word_BTD + position_TD
-        normed: Tensor = self.norm(x_BTD + self.token_type.weight[0])
+    def forward(self, ids_BT: Tensor, *, is_int8: bool) -> Tensor:
+        """Sum of the tables' rows, normalised; `is_int8` rounds the tables."""
+        word_BTD = self.word(ids_BT)
+        # Token type 0 is every token's: an exported file holds it in its table of positions.
+        positions = self.position.weight + self.token_type.weight[0]
+        position_TD = positions[: ids_BT.shape[1]]
+        if is_int8:
+            word_BTD = round_embedding(word_BTD, self.word.weight)
+            position_TD = round_embedding(position_TD, positions)
+        normed: Tensor = self.norm(word_BTD + position_TD)
         return normed
 
 
@@ -166,7 +168,7 @@ class ElasticTransformer(nn.Module):
         )[:, None, None, :]
         bits = self.weight_bits if subnet.precision == "int8" else None
         linear: Linear = partial(linear_int8, weight_bits=bits) if bits else F.linear
-        x_BTD = self._drop(self.embeddings(batch.input_ids, bits))
+        x_BTD = self._drop(self.embeddings(batch.input_ids, is_int8=bits is not None))
         hidden = [x_BTD]
         for index, num_heads, ffn_dim in zip(
             subnet.layers, subnet.num_heads, subnet.ffn_dim, strict=True

@@ -12,6 +12,7 @@ from predictors.spec import MeasuringSpec
 from search.space import SubnetConfig
 from service.schemas import TargetSpec
 from tests.workers.steps.conftest import WholeJob
+from workers.steps.onboard import MAX_MEASURING_TRIES
 from workers.steps.state import StageRecord, Target
 from workers.steps.verify import MAX_REPAIRS, judge
 
@@ -129,9 +130,9 @@ def test_a_noisy_session_is_repeated_with_another_order_and_not_for_ever(
     monkeypatch.setattr(workshop, "measure", measure)
     job_id = workshop.submit(whole_job.spec)
     workshop.run_until(job_id, "teacher")
-    assert len(set(seeds)) == len(seeds) == 3
+    assert len(set(seeds)) == len(seeds) == MAX_MEASURING_TRIES
     warnings = [e for e in workshop.events(job_id) if e.kind == "noisy"]
-    assert len(warnings) == 3
+    assert len(warnings) == MAX_MEASURING_TRIES
 
 
 def measured(median_ms: float, key: str = "t0") -> Measurement:
