@@ -8,6 +8,7 @@ from service import evaluations, predictor_store
 from service.db import Database
 from service.devices import find_device, list_devices, register_device, touch_device
 from service.evaluations import Evaluation
+from service.models import PredictorRow
 from tests.service.helpers import create_device, create_job
 
 EVALUATION = Evaluation(
@@ -88,7 +89,10 @@ def test_the_newest_predictor_of_a_workload_is_found(database: Database) -> None
             newest = predictor_store.save_predictor(
                 session, device.id, {}, {"n": number}, {"mape": 0.03}, workload_key="b1s64"
             )
-            session.flush()
+            # The clock may not have moved between the two.
+            row = session.get(PredictorRow, newest)
+            assert row is not None
+            row.created_at = float(number)
     with database.read() as session:
         found = predictor_store.find_predictor(session, device.id, "b1s64")
         assert found is not None
