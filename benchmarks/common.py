@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from predictors.device import probe_device, probe_environment
+from predictors.probe import probe_device, probe_environment
 from search.space import ModelShape
 
 RESULTS = Path(__file__).parent / "results"

@@ -46,9 +46,10 @@ def main() -> int:
 
 def _measure(folder: Path, report: dict[str, Any]) -> MeasuringResult:
     """Every file beside the unsearched model, interleaved."""
-    files = {REFERENCE_KEY: report["baseline"]["onnx"]}
-    files |= {f"t{i}": target["onnx"] for i, target in enumerate(report["targets"])}
-    specs = [NetworkSpec(key=key, blob=key) for key in files]
+    parts = {REFERENCE_KEY: report["baseline"]}
+    parts |= {f"t{i}": target for i, target in enumerate(report["targets"])}
+    files = {part["sha256"]: part["onnx"] for part in parts.values()}
+    specs = [NetworkSpec(key=key, blob=part["sha256"]) for key, part in parts.items()]
     spec = MeasuringSpec(
         workload=Workload.from_dict(report["workload"]),
         shape=MINILM,
@@ -58,8 +59,8 @@ def _measure(folder: Path, report: dict[str, Any]) -> MeasuringResult:
         repeats=10,
     )
 
-    def fetch(key: str, path: Path) -> None:
-        shutil.copyfile(folder / files[key], path)
+    def fetch(sha256: str, path: Path) -> None:
+        shutil.copyfile(folder / files[sha256], path)
 
     return run_measuring_spec(spec, fetch_blob=fetch, max_sessions=3)
 

@@ -1,53 +1,156 @@
-"""Physical terms of a subnet: what a layer-by-layer cost model of its latency adds up.
+"""Physical terms of a network: what a layer-by-layer cost model of its latency adds up.
 
-Sums over layers, never averages: two layers of 12 and 4 heads do the work of two with 8. For one
-shape and workload every product of a width with tokens or `embed_dim` is the same column but for
-its scale, so that one term stands for a matrix and all that is proportional to it. The square
-roots give a narrow matrix a higher cost per multiply-add, as kernels do.
+Sums over layers, never averages: two layers of 12 and 4 heads do the work of two with 8. Every
+term is stated in multiply-adds or their rough equivalent, so that terms which measurements cannot
+tell apart (at one batch size and length most are proportional) may be added up into one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from predictors.workload import Workload
 from search.space import ModelShape, SubnetConfig
 
-Terms = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 # Each term with the part of the network that its cost is shown as.
 TERM_PARTS = {
-    "fixed": "embeddings_and_head",
+    "call": "overhead",
+    "layers": "overhead",
+    "tokens": "embeddings_and_head",
     "norm_elements": "norms_and_residuals",
+    "projection_macs": "projections",
+    "projection_sqrt": "projections",
+    "projection_traffic": "projections",
     "attention_macs": "attention",
-    "attention_sqrt": "attention",
+    "softmax_elements": "attention",
     "ffn_macs": "ffn",
     "ffn_sqrt": "ffn",
+    "ffn_traffic": "ffn",
 }
 TERM_NAMES = tuple(TERM_PARTS)
+PARTS = tuple(dict.fromkeys(TERM_PARTS.values()))
+
+# What one of each costs, in multiply-adds of a good matrix kernel, to an order of magnitude.
+MACS_PER_CALL = 1e6
+MACS_PER_LAYER = 2e5
+MACS_PER_ELEMENT = 8.0
+# A narrow matrix has a higher cost per multiply-add: about as if a strip of this many were added.
+SQRT_SCALE = 1e3
+BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1.0}
+# Of machines that did not measure their own: a fast core over one memory channel.
+DEFAULT_MACS_PER_BYTE = 4.0
 
 
-def latency_terms(shape: ModelShape, workload: Workload, subnets: Sequence[SubnetConfig]) -> Terms:
-    """The terms of each subnet, (len(subnets), len(TERM_NAMES)); none depends on precision."""
-    return np.array([_terms(shape, workload, subnet) for subnet in subnets]).reshape(
-        len(subnets), len(TERM_NAMES)
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkPoint:
+    """A network at one size of input: what a latency is predicted for."""
+
+    subnet: SubnetConfig
+    batch_size: int
+    seq_len: int
 
 
-def _terms(shape: ModelShape, workload: Workload, subnet: SubnetConfig) -> list[float]:
-    tokens, dim = workload.num_tokens, shape.embed_dim
+def points_of(
+    subnets: Sequence[SubnetConfig], *, batch_size: int, seq_len: int
+) -> list[NetworkPoint]:
+    return [NetworkPoint(subnet=s, batch_size=batch_size, seq_len=seq_len) for s in subnets]
+
+
+def latency_terms(
+    shape: ModelShape,
+    points: Sequence[NetworkPoint],
+    *,
+    macs_per_byte: float = DEFAULT_MACS_PER_BYTE,
+) -> Floats:
+    """The terms of each point, (len(points), len(TERM_NAMES)), none of them negative.
+
+    Args:
+        macs_per_byte: multiply-adds that the device does while it reads one byte, from its
+            measured peaks; it decides which matrices count as bound by memory.
+    """
+    rows = [_terms(shape, point, macs_per_byte) for point in points]
+    return np.array(rows, dtype=np.float64).reshape(len(points), len(TERM_NAMES))
+
+
+def latency_details(shape: ModelShape, points: Sequence[NetworkPoint]) -> Floats:
+    """What a residual may depend on beyond sums, (len(points), 7): sizes and their spread."""
+    rows = []
+    for point in points:
+        subnet = point.subnet
+        heads, ffn = np.array(subnet.num_heads, float), np.array(subnet.ffn_dim, float)
+        rows.append(
+            [
+                np.log(point.batch_size),
+                np.log(point.seq_len),
+                float(subnet.num_layers),
+                np.log(heads.sum()),
+                np.log(ffn.sum()),
+                heads.std() / shape.num_heads,
+                ffn.std() / shape.ffn_dim,
+            ]
+        )
+    return np.array(rows, dtype=np.float64).reshape(len(points), 7)
+
+
+def macs_per_byte(peaks: Mapping[str, object] | None, precision: str) -> float:
+    """From peaks as an agent reports them; the default where it measured none."""
+    if not peaks:
+        return DEFAULT_MACS_PER_BYTE
+    flops = peaks.get("flops_per_s")
+    bytes_per_s = peaks.get("bytes_per_s")
+    if not isinstance(flops, Mapping) or not isinstance(bytes_per_s, int | float):
+        return DEFAULT_MACS_PER_BYTE
+    peak = flops.get(precision, flops.get("fp32"))
+    if not isinstance(peak, int | float) or peak <= 0 or bytes_per_s <= 0:
+        return DEFAULT_MACS_PER_BYTE
+    return float(peak) / 2 / float(bytes_per_s)
+
+
+def _terms(shape: ModelShape, point: NetworkPoint, macs_per_byte: float) -> list[float]:
+    subnet, dim, seq_len = point.subnet, shape.embed_dim, point.seq_len
+    tokens = float(point.batch_size * seq_len)
     heads, ffn = np.array(subnet.num_heads, float), np.array(subnet.ffn_dim, float)
     inner = heads * shape.head_dim
-    attention_macs = inner * tokens * (4 * dim + 2 * workload.seq_len)
-    ffn_macs = 2 * ffn * tokens * dim
+    projection = 4 * tokens * dim * inner
+    feed_forward = 2 * tokens * dim * ffn
+    bytes_per_weight = BYTES_PER_WEIGHT.get(subnet.precision, 4.0)
+    traffic = bytes_per_weight * macs_per_byte  # multiply-adds in the time that a weight is read
     return [
-        1.0,
-        float(subnet.num_layers * tokens * dim),
-        float(attention_macs.sum()),
-        float(np.sqrt(attention_macs).sum()),
-        float(ffn_macs.sum()),
-        float(np.sqrt(ffn_macs).sum()),
+        MACS_PER_CALL,
+        MACS_PER_LAYER * subnet.num_layers,
+        MACS_PER_ELEMENT * tokens * dim,
+        MACS_PER_ELEMENT * tokens * dim * subnet.num_layers,
+        float(projection.sum()),
+        float(SQRT_SCALE * np.sqrt(projection).sum()),
+        float(np.maximum(4 * dim * inner * traffic - projection, 0).sum()),
+        float((2 * tokens * seq_len * inner).sum()),
+        float((MACS_PER_ELEMENT * tokens * seq_len * heads).sum()),
+        float(feed_forward.sum()),
+        float(SQRT_SCALE * np.sqrt(feed_forward).sum()),
+        float(np.maximum(2 * dim * ffn * traffic - feed_forward, 0).sum()),
     ]
+
+
+def merge_proportional(terms: Floats) -> tuple[tuple[int, ...], ...]:
+    """Groups of columns that are proportional to each other in every row; zero columns left out.
+
+    No measurement of such rows can tell the costs in a group apart. Their sum stands for them.
+    """
+    groups: list[list[int]] = []
+    norms = np.linalg.norm(terms, axis=0)
+    for column in range(terms.shape[1]):
+        if norms[column] == 0:
+            continue
+        for group in groups:
+            cosine = terms[:, column] @ terms[:, group[0]] / norms[column] / norms[group[0]]
+            if cosine > 1 - 1e-12:
+                group.append(column)
+                break
+        else:
+            groups.append([column])
+    return tuple(tuple(group) for group in groups)

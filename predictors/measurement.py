@@ -10,10 +10,18 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from predictors.fields import Fields, as_items, as_number
+from predictors.intervals import Interval, median_interval, quantile_interval
+from search.errors import InvalidInput
 from search.space import SubnetConfig
 
 # Beyond this the rounds of one network tell different stories.
 NOISY_SPREAD = 0.05
+
+MAX_RUN_MS = 3_600_000.0  # a single pass of an hour is a broken clock
+MAX_ROUNDS = 1000
+MAX_RUNS_PER_ROUND = 10_000
+MAX_FACTOR = 100.0
 
 Samples = tuple[tuple[float, ...], ...]
 
@@ -23,7 +31,8 @@ class Measurement:
     """Times of a network in each of its visits, with those of the reference beside them.
 
     `factors` says how slow the device was in each visit, 1 being the session's normal: derived
-    figures are divided by it, raw samples stay as they were read.
+    figures are divided by it, raw samples stay as they were read. `discarded_ms` are samples of
+    visits that were thrown away because the anchors had moved; no figure is derived from them.
     """
 
     key: str
@@ -31,6 +40,7 @@ class Measurement:
     rounds_ms: Samples
     reference_ms: Samples
     factors: tuple[float, ...]
+    discarded_ms: Samples = ()
 
     def __post_init__(self) -> None:
         if not self.rounds_ms or not all(self.rounds_ms):
@@ -59,8 +69,19 @@ class Measurement:
     @property
     def p95_ms(self) -> float:
         """95th percentile of every single run."""
-        pairs = zip(self.rounds_ms, self.factors, strict=True)
-        return float(np.quantile(np.concatenate([np.array(s) / f for s, f in pairs]), 0.95))
+        return float(np.quantile(np.concatenate(self._scaled_ms), 0.95))
+
+    @property
+    def median_interval_ms(self) -> Interval | None:
+        """90 % interval of `median_ms`; None of a single run."""
+        if len(self.rounds_ms) > 1:
+            return median_interval(self.round_medians_ms)
+        return median_interval(self._scaled_ms[0])
+
+    @property
+    def p95_interval_ms(self) -> Interval | None:
+        """90 % interval of `p95_ms`; None of a single run."""
+        return quantile_interval(self._scaled_ms, 0.95)
 
     @property
     def spread(self) -> float:
@@ -77,31 +98,107 @@ class Measurement:
     def is_noisy(self) -> bool:
         return self.spread > NOISY_SPREAD
 
+    @property
+    def _scaled_ms(self) -> list[npt.NDArray[np.float64]]:
+        pairs = zip(self.rounds_ms, self.factors, strict=True)
+        return [np.array(samples) / factor for samples, factor in pairs]
+
     def to_dict(self) -> dict[str, Any]:
+        p50, p95 = self.median_interval_ms, self.p95_interval_ms
         return {
             "key": self.key,
             "subnet": self.subnet.to_dict() if self.subnet else None,
             "rounds_ms": [list(samples) for samples in self.rounds_ms],
             "reference_ms": [list(samples) for samples in self.reference_ms],
             "factors": list(self.factors),
+            "discarded_ms": [list(samples) for samples in self.discarded_ms],
             "median_ms": self.median_ms,
+            "median_interval_ms": list(p50) if p50 else None,
             "p95_ms": self.p95_ms,
+            "p95_interval_ms": list(p95) if p95 else None,
             "is_noisy": self.is_noisy,
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From the raw part alone; derived figures are derived again."""
-        return cls(
-            key=data["key"],
-            subnet=SubnetConfig.from_dict(data["subnet"]) if data["subnet"] else None,
-            rounds_ms=tuple(tuple(samples) for samples in data["rounds_ms"]),
-            reference_ms=tuple(tuple(samples) for samples in data["reference_ms"]),
-            factors=tuple(data["factors"]),
+    def from_dict(cls, data: object, path: str = "measurement") -> Self:
+        """From the raw part alone; derived figures are derived again.
+
+        Raises:
+            InvalidInput: naming a sample that is no time (NaN, negative, zero, above an hour), a
+                round without samples, or a key that is missing.
+        """
+        fields = Fields(data, path)
+        rounds_ms = fields.items("rounds_ms", _as_round)
+        found = cls(
+            key=fields.text("key"),
+            subnet=as_subnet(fields.value("subnet"), fields.at("subnet"))
+            if fields.has("subnet")
+            else None,
+            rounds_ms=_bounded(rounds_ms, fields.at("rounds_ms"), MAX_ROUNDS),
+            reference_ms=_parallel(fields.items("reference_ms", _as_round), rounds_ms, fields),
+            factors=_parallel(fields.items("factors", _as_factor), rounds_ms, fields),
+            discarded_ms=fields.items("discarded_ms", _as_round, default=()),
         )
+        return found
 
 
 def robust_deviation(values: npt.ArrayLike) -> float:
     """The median absolute deviation, scaled to equal a normal's standard deviation."""
     array = np.asarray(values, dtype=np.float64)
     return float(1.4826 * np.median(np.abs(array - np.median(array))))
+
+
+def as_subnet(value: object, path: str) -> SubnetConfig:
+    """Raises: InvalidInput when it is no subnet of any shape."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(path, "must be an object")
+    try:
+        return SubnetConfig.from_dict(
+            {name: _ints(value, name, path) for name in ("layers", "num_heads", "ffn_dim")}
+            | {"precision": Fields(value, path).text("precision")}
+        )
+    except ValueError as error:
+        raise InvalidInput(path, str(error)) from None
+
+
+def _ints(value: Mapping[str, Any], name: str, path: str) -> tuple[int, ...]:
+    def as_width(item: object, at: str) -> int:
+        if isinstance(item, bool) or not isinstance(item, int) or item < 0:
+            raise InvalidInput(at, f"must be a whole number of at least 0: {item!r}"[:200])
+        return item
+
+    return Fields(value, path).items(name, as_width)
+
+
+def _as_round(value: object, path: str) -> tuple[float, ...]:
+    samples = as_items(value, path, _as_run_ms)
+    if not samples:
+        raise InvalidInput(path, "is a round without samples")
+    return _bounded(samples, path, MAX_RUNS_PER_ROUND)
+
+
+def _as_run_ms(value: object, path: str) -> float:
+    run_ms = as_number(value, path, 0.0, MAX_RUN_MS)
+    if run_ms == 0.0:
+        raise InvalidInput(path, "no run takes 0 ms")
+    return run_ms
+
+
+def _as_factor(value: object, path: str) -> float:
+    return as_number(value, path, 1 / MAX_FACTOR, MAX_FACTOR)
+
+
+def _bounded(items: tuple[Any, ...], path: str, highest: int) -> tuple[Any, ...]:
+    if not items:
+        raise InvalidInput(path, "must not be empty")
+    if len(items) > highest:
+        raise InvalidInput(path, f"has {len(items)} items, more than {highest}")
+    return items
+
+
+def _parallel(items: tuple[Any, ...], rounds_ms: Samples, fields: Fields) -> tuple[Any, ...]:
+    if len(items) != len(rounds_ms):
+        raise InvalidInput(
+            fields.path, f"has {len(rounds_ms)} rounds, but {len(items)} references or factors"
+        )
+    return items

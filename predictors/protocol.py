@@ -1,9 +1,8 @@
 """The measuring protocol: times that can be compared although the machine is never quiet.
 
-Networks are visited in shuffled rounds, in blocks that each hold the anchors too: networks that
-never change. How slow the anchors are in a block, against their normal in the session, is how slow
-the device was just then. A block in which they are far off is tried again, a few times; then its
-samples are kept and marked. Raw samples are kept always, so nothing is ever left without a time.
+Networks are visited in shuffled rounds, in blocks that each hold the anchors too. A block whose
+anchors moved is thrown away and tried again, up to a cap; how far they moved in the others is
+divided out. Raw samples are kept always, so nothing is ever left without a time.
 """
 
 from __future__ import annotations
@@ -11,34 +10,53 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from predictors.measurement import Measurement, Samples, robust_deviation
+from predictors.blocks import Anchors, Block, Conditions
+from predictors.measurement import MAX_RUN_MS, robust_deviation
+from predictors.session import MIN_CLEAN_ROUNDS, Log, Session
 from search.errors import SnugnetError
 
-BLOCK_SIZE = 8
-MAX_OFFSET = 0.05  # of an anchor from its normal, in a block that passes
-MAX_SAMPLE_DEVIATION = 0.04  # of the reference's runs inside a block that passes
-RETRIES_PER_ROUND = 2
-PAUSE_S = 0.2  # before a disturbed block is tried again
+# Networks of a block: as many as run in about this time, so that it is over before the machine
+# changes; or in a multiple of the time that its anchors take, where those are slow.
+BLOCK_S = 1.0
+BLOCK_PER_ANCHORS = 3.0
+MIN_BLOCK_SIZE = 4
+MAX_BLOCK_SIZE = 16
+RETRIES_PER_BLOCK = 3
+MIN_RETRIES = 4  # of a session; else as many as it has blocks, so that at most its time doubles
+PAUSE_S = 0.2  # before a disturbed block is tried again; doubled for each further try
+
+SETTLED_BLOCKS = 3  # from which an anchor's normal is known well enough to judge others by
+
 MIN_WARMUP_RUNS = 3
-MAX_WARMUP_RUNS = 10
+MAX_WARMUP_RUNS = 20
+MAX_WARMUP_S = 3.0
 WARMUP_TOLERANCE = 0.02
+
+MODERATE_MS = 12.0  # a network of this time runs `repeats` times a visit
+MOST_REPEATS = 4  # times `repeats`, of very fast networks
+# With fewer runs at either end of a block, a single hiccup could spoil an anchor.
+MIN_ANCHOR_REPEATS = 2
+# Above this, what ran before makes a first run less than 1 % slower (measured on MiniLM in all
+# three runtimes), and a single run outlasts a hiccup.
+SLOW_MS = 40.0
+
 TARGET_ERROR = 0.01
 EXTRA_ROUNDS = 4
-NOISY_ERROR = 0.02
-NOISY_SHARE = 0.25
 
-# With fewer runs at either end of a block, a single hiccup could spoil an anchor.
-MIN_ANCHOR_REPEATS = 3
+# A run this much longer than a usual one is a clock that jumped or a machine that was suspended.
+ABSURD_FACTOR = 50.0
+ABSURD_MS = 1000.0
+MAX_ABSURD_RUNS = 5
 
 
 class Runnable(Protocol):
+    """A loaded network. `run` is one forward pass and returns once its result is there."""
+
     def run(self) -> None: ...
 
 
@@ -48,88 +66,21 @@ class MeasuringAborted(SnugnetError):
     code = "measuring_aborted"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
-    """Everything measured under one normal; `measurements` in the order of the networks."""
+class UnreliableClock(SnugnetError):
+    """The machine's clock does not move forward while a network runs."""
 
-    measurements: tuple[Measurement, ...]
-    anchors: tuple[Measurement, ...]  # the reference first
-    num_blocks: int
-    num_retried: int
-    num_disturbed: int  # kept although the anchors were off
-    duration_s: float
-
-    @property
-    def reference(self) -> Measurement:
-        return self.anchors[0]
-
-    @property
-    def noise_floor(self) -> float:
-        """Relative error of a typical median: no predictor can be more exact than this."""
-        return float(np.median([m.relative_error for m in self.measurements]))
-
-    @property
-    def drift(self) -> float:
-        """Robust deviation of the device's speed between blocks, before it is removed."""
-        return robust_deviation(np.log(self.reference.raw_round_medians_ms))
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether it should be measured again: too inexact, or too often disturbed."""
-        disturbed = self.num_disturbed > NOISY_SHARE * self.num_blocks
-        return disturbed or self.noise_floor > NOISY_ERROR
-
-
-def merge_sessions(sessions: Sequence[Session]) -> Session:
-    """Groups of networks that were measured under one normal, as one session."""
-    anchors = [
-        Measurement(
-            key=parts[0].key,
-            subnet=parts[0].subnet,
-            rounds_ms=tuple(samples for part in parts for samples in part.rounds_ms),
-            reference_ms=tuple(samples for part in parts for samples in part.reference_ms),
-            factors=tuple(factor for part in parts for factor in part.factors),
-        )
-        for parts in zip(*(session.anchors for session in sessions), strict=True)
-    ]
-    return Session(
-        measurements=tuple(m for session in sessions for m in session.measurements),
-        anchors=tuple(anchors),
-        num_blocks=sum(session.num_blocks for session in sessions),
-        num_retried=sum(session.num_retried for session in sessions),
-        num_disturbed=sum(session.num_disturbed for session in sessions),
-        duration_s=sum(session.duration_s for session in sessions),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """One visit to a few networks and all anchors."""
-
-    samples_ms: Mapping[str, tuple[float, ...]]
-
-    def median_ms(self, key: str) -> float:
-        return float(np.median(self.samples_ms[key]))
-
-
-@dataclass(slots=True)
-class _Log:
-    """Blocks so far and how many of them went wrong."""
-
-    blocks: list[_Block] = field(default_factory=list)
-    num_retried: int = 0
-    num_disturbed: int = 0
-
-    def round_medians_ms(self, key: str) -> npt.NDArray[np.float64]:
-        return np.array([b.median_ms(key) for b in self.blocks if key in b.samples_ms])
+    code = "unreliable_clock"
 
 
 class Measurer:
     """Visits networks by the protocol. `anchors` holds the reference first, then others.
 
     Args:
+        repeats: runs a visit of a network of moderate size.
         normal_ms: the anchors' normals where another session with the same anchors set them.
+        extra_rounds: at most, for networks whose median is not yet exact.
         should_abort: asked before every visit.
+        observe: load, steal time (cumulative) and frequency, read around every block.
         clock: seconds; tests pass their own, and `sleep` with it.
     """
 
@@ -140,19 +91,25 @@ class Measurer:
         repeats: int,
         seed: int,
         normal_ms: Mapping[str, float] | None = None,
+        extra_rounds: int = EXTRA_ROUNDS,
         should_abort: Callable[[], bool] = lambda: False,
+        observe: Callable[[], Conditions] = dict,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not anchors:
             raise ValueError("at least one anchor is needed")
         self._anchors = dict(anchors)
-        self._normal_ms = dict(normal_ms) if normal_ms else None
+        self._judge = Anchors(tuple(anchors), normal_ms)
         self._repeats = repeats
+        self._extra_rounds = extra_rounds
         self._rng = random.Random(seed)
         self._should_abort = should_abort
+        self._observe = observe
         self._clock = clock
         self._sleep = sleep
+        self._usual_ms: dict[str, float] = {}
+        self._num_dropped = 0
 
     @staticmethod
     def check(should_abort: Callable[[], bool]) -> None:
@@ -161,154 +118,171 @@ class Measurer:
             raise MeasuringAborted("asked to stop measuring")
 
     def measure(self, networks: Mapping[str, Runnable], *, rounds: int) -> Session:
-        """Raises: MeasuringAborted when `should_abort` says so."""
+        """Raises: MeasuringAborted when `should_abort` says so, UnreliableClock."""
         if clash := set(networks) & set(self._anchors):
             raise ValueError(f"networks are named as anchors: {sorted(clash)}")
         started = self._clock()
-        for network in (*self._anchors.values(), *networks.values()):
-            self._warm_up(network)
-        log = _Log()
+        for key, network in (*self._anchors.items(), *networks.items()):
+            self.check(self._should_abort)
+            self._usual_ms[key] = self._warm_up(network)
+        num_blocks = rounds * -(-len(networks) // self._block_size(networks))
+        log = Log(started_s=started, retries_left=max(MIN_RETRIES, num_blocks))
         for _ in range(rounds):
             self._visit(networks, log)
-        for _ in range(EXTRA_ROUNDS):
-            inexact = {k: n for k, n in networks.items() if self._is_inexact(k, log)}
+        self._repair(networks, log)
+        for _ in range(self._extra_rounds):
+            inexact = self._inexact(networks, log)
             if not inexact:
                 break
-            self._visit(inexact, log)
-        return self._session(networks, log, self._clock() - started)
+            self._visit({key: networks[key] for key in inexact}, log)
+        return Session.of(
+            log,
+            self._judge,
+            networks=tuple(networks),
+            anchors=tuple(self._anchors),
+            num_dropped_runs=self._num_dropped,
+            duration_s=self._clock() - started,
+        )
 
-    def _visit(self, networks: Mapping[str, Runnable], log: _Log) -> None:
+    def repeats(self, key: str) -> int:
+        """Runs a visit, once warm-up has shown how long one takes."""
+        wanted = round(self._repeats * MODERATE_MS / self._usual_ms[key])
+        return min(max(wanted, self._repeats // 2, 1), MOST_REPEATS * self._repeats)
+
+    def _block_size(self, networks: Mapping[str, Runnable]) -> int:
+        """Blocks of a round are alike: 17 networks make two of 9 and 8, not one of 16."""
+        visits_ms = [self._visit_ms(key, self.repeats(key)) for key in networks]
+        anchors_ms = sum(self._visit_ms(key, repeats) for key, _, repeats in self._order({}))
+        block_ms = max(1e3 * BLOCK_S, BLOCK_PER_ANCHORS * anchors_ms)
+        fitting = round(block_ms / float(np.mean(visits_ms)))
+        fitting = min(max(fitting, MIN_BLOCK_SIZE), MAX_BLOCK_SIZE)
+        return -(-len(networks) // -(-len(networks) // fitting))
+
+    def _visit_ms(self, key: str, repeats: int) -> float:
+        usual_ms = self._usual_ms[key]
+        return usual_ms * (repeats + (usual_ms < SLOW_MS))
+
+    def _visit(self, networks: Mapping[str, Runnable], log: Log) -> None:
         """One round: every network once, in blocks, in an order of its own."""
         keys = list(networks)
         self._rng.shuffle(keys)
-        retries_left = RETRIES_PER_ROUND
-        for start in range(0, len(keys), BLOCK_SIZE):
-            members = {key: networks[key] for key in keys[start : start + BLOCK_SIZE]}
-            block = self._time_block(members)
-            while self._is_disturbed(block, log) and retries_left:
-                retries_left -= 1
-                log.num_retried += 1
-                self._sleep(PAUSE_S)
-                block = self._time_block(members)
-            log.num_disturbed += self._is_disturbed(block, log)
-            log.blocks.append(block)
+        size = self._block_size(networks)
+        for start in range(0, len(keys), size):
+            members = {key: networks[key] for key in keys[start : start + size]}
+            block = self._time_block(members, log)
+            for attempt in range(RETRIES_PER_BLOCK):
+                if not self._seems_disturbed(block, log) or not log.may_retry():
+                    break
+                log.discard(block)
+                self._sleep(PAUSE_S * 2**attempt)
+                block = self._time_block(members, log)
+            log.keep(block)
 
-    def _time_block(self, members: Mapping[str, Runnable]) -> _Block:
-        """Anchors first and last: what disturbs the networks between shows in one or the other."""
-        networks = list(members.items())
-        self._rng.shuffle(networks)
-        anchors = list(self._anchors.items())
+    def _seems_disturbed(self, block: Block, log: Log) -> bool:
+        known = log.kept
+        if not self._judge.has_normal and len(known) < SETTLED_BLOCKS:
+            return False  # which of two is the normal one, only `_repair` can tell
+        return self._judge.fault(block, self._judge.normal_ms([*known, block])) is not None
+
+    def _repair(self, networks: Mapping[str, Runnable], log: Log) -> None:
+        """Tries blocks again whose fault only shows now that the session's normal is known."""
+        normal_ms = self._judge.normal_ms(log.kept)
+        for block in log.kept:
+            if self._judge.fault(block, normal_ms) is None or not log.may_retry():
+                continue
+            members = {k: networks[k] for k in block.samples_ms if k in networks}
+            again = self._time_block(members, log)
+            if self._judge.fault(again, normal_ms) is None:
+                log.replace(block, again)
+            else:
+                log.discard(again)
+
+    def _time_block(self, members: Mapping[str, Runnable], log: Log) -> Block:
+        """Anchors first, midway and last: whatever disturbs the networks shows in one of them."""
+        before, started = self._observe(), self._clock()
         samples: dict[str, tuple[float, ...]] = {}
-        for key, network in (*anchors, *networks, *anchors):
+        keys = list(members)
+        self._rng.shuffle(keys)
+        for key, network, repeats in self._order({key: members[key] for key in keys}):
             self.check(self._should_abort)
-            repeats = self._repeats
-            if key in self._anchors:
-                repeats = max(-(-repeats // 2), MIN_ANCHOR_REPEATS)
-            # What ran before has filled the caches with other weights.
-            network.run()
-            times = tuple(self._time_ms(network) for _ in range(repeats))
+            if self._usual_ms[key] < SLOW_MS:
+                network.run()  # what ran before has filled the caches with other weights
+            times = tuple(self._time_ms(network, self._usual_ms[key]) for _ in range(repeats))
             samples[key] = samples.get(key, ()) + times
-        return _Block(samples)
+        return Block(
+            samples_ms=samples,
+            at_s=started - log.started_s,
+            conditions=_conditions(before, self._observe()),
+        )
 
-    def _is_disturbed(self, block: _Block, log: _Log) -> bool:
-        reference = next(iter(self._anchors))
-        samples = np.array(block.samples_ms[reference])
-        if robust_deviation(samples) > MAX_SAMPLE_DEVIATION * np.median(samples):
-            return True
-        offsets = [
-            np.log(block.median_ms(key) / self._normal(key, [*log.blocks, block]))
-            for key in self._anchors
-        ]
-        return bool(np.abs(offsets).max() > MAX_OFFSET)
+    def _order(self, members: Mapping[str, Runnable]) -> Iterator[tuple[str, Runnable, int]]:
+        """What runs in a block, and how often."""
+        keys = list(members)
+        reference, *others = self._anchors
+        ends, midway = [reference, *others[-1:]], others[:-1]
+        middle = len(keys) // 2
+        order = [*ends, *keys[:middle], *midway, *keys[middle:], *reversed(ends)]
+        for key in order:
+            repeats = self.repeats(key)
+            fewest = MIN_ANCHOR_REPEATS if self._usual_ms[key] < SLOW_MS else 1
+            if key in ends:
+                repeats = max(-(-repeats // 2), fewest)
+            elif key in midway:
+                repeats = max(repeats, 2 * fewest)
+            yield key, self._anchors[key] if key in self._anchors else members[key], repeats
 
-    def _normal(self, anchor: str, blocks: Sequence[_Block]) -> float:
-        if self._normal_ms is not None:
-            return self._normal_ms[anchor]
-        return float(np.median([block.median_ms(anchor) for block in blocks]))
+    def _inexact(self, networks: Iterable[str], log: Log) -> list[str]:
+        """Those with too few clean rounds, or whose clean rounds differ too much."""
+        normal_ms = self._judge.normal_ms(log.kept)
+        clean = [b for b in log.kept if self._judge.fault(b, normal_ms) is None]
 
-    def _is_inexact(self, key: str, log: _Log) -> bool:
-        medians = log.round_medians_ms(key)
-        error = 1.2533 * robust_deviation(medians) / math.sqrt(len(medians))
-        return bool(error > TARGET_ERROR * np.median(medians))
+        def is_inexact(key: str) -> bool:
+            medians = np.array([b.median_ms(key) for b in clean if key in b.samples_ms])
+            if len(medians) < min(MIN_CLEAN_ROUNDS, sum(key in b.samples_ms for b in log.kept)):
+                return True
+            error = 1.2533 * robust_deviation(medians) / math.sqrt(len(medians))
+            return bool(error > TARGET_ERROR * np.median(medians))
 
-    def _warm_up(self, network: Runnable) -> None:
-        """Until the last three runs agree: first runs allocate, and read weights from memory."""
+        return [key for key in networks if is_inexact(key)]
+
+    def _warm_up(self, network: Runnable) -> float:
+        """Until the last three runs agree: first runs allocate, and read weights from memory.
+
+        A slow network's second run is a warm one. Returns what a run usually takes then, in ms.
+        """
         times: list[float] = []
-        for _ in range(MAX_WARMUP_RUNS):
+        while len(times) < MAX_WARMUP_RUNS:
             times.append(self._time_ms(network))
+            if len(times) == 2 and times[1] > SLOW_MS:
+                break
+            if len(times) < MIN_WARMUP_RUNS:
+                continue
             last = times[-MIN_WARMUP_RUNS:]
             agree = max(last) - min(last) <= WARMUP_TOLERANCE * min(last)
-            if len(times) >= MIN_WARMUP_RUNS and agree:
-                return
+            if agree or sum(times) > MAX_WARMUP_S * 1e3:
+                break
+        return float(np.median(times[1:][-MIN_WARMUP_RUNS:]))
 
-    def _time_ms(self, network: Runnable) -> float:
-        start = self._clock()
-        network.run()
-        return (self._clock() - start) * 1e3
-
-    def _session(self, networks: Mapping[str, Runnable], log: _Log, duration_s: float) -> Session:
-        factors = self._factors(log, networks)
-        reference = next(iter(self._anchors))
-
-        def measurement(key: str) -> Measurement:
-            visits = [i for i, block in enumerate(log.blocks) if key in block.samples_ms]
-            rounds: Samples = tuple(log.blocks[i].samples_ms[key] for i in visits)
-            return Measurement(
-                key=key,
-                subnet=None,
-                rounds_ms=rounds,
-                reference_ms=tuple(log.blocks[i].samples_ms[reference] for i in visits),
-                factors=tuple(float(factors[i]) for i in visits),
-            )
-
-        return Session(
-            measurements=tuple(measurement(key) for key in networks),
-            anchors=tuple(measurement(key) for key in self._anchors),
-            num_blocks=len(log.blocks),
-            num_retried=log.num_retried,
-            num_disturbed=log.num_disturbed,
-            duration_s=duration_s,
-        )
-
-    def _factors(self, log: _Log, networks: Iterable[str]) -> npt.NDArray[np.float64]:
-        """How slow the device was in each block, 1 being normal: the anchors' mean offset.
-
-        It counts as far as the networks share it, as their own rounds show. Slow drift they share
-        wholly; of hiccups shorter than a block they share next to nothing, and there dividing by
-        the anchors would only add noise (on a machine busy with training it made a predictor's
-        error 2.1 % instead of 1.7 %).
-        """
-        offsets = np.array(
-            [
-                np.mean(
-                    [np.log(b.median_ms(k) / self._normal(k, log.blocks)) for k in self._anchors]
-                )
-                for b in log.blocks
-            ]
-        )
-        visits = [
-            [(i, b.median_ms(key)) for i, b in enumerate(log.blocks) if key in b.samples_ms]
-            for key in networks
-        ]
-        shared = shared_part(
-            [(offsets[[i for i, _ in v]], np.log([ms for _, ms in v])) for v in visits]
-        )
-        return np.asarray(np.exp(shared * offsets), dtype=np.float64)
+    def _time_ms(self, network: Runnable, usual_ms: float | None = None) -> float:
+        """One run; repeated when the time read is none, or absurd for this network."""
+        most_ms = MAX_RUN_MS
+        if usual_ms is not None:
+            most_ms = min(most_ms, ABSURD_FACTOR * usual_ms + ABSURD_MS)
+        run_ms = 0.0
+        for _ in range(MAX_ABSURD_RUNS):
+            start = self._clock()
+            network.run()
+            run_ms = (self._clock() - start) * 1e3
+            if 0 < run_ms <= most_ms:
+                return run_ms
+            self._num_dropped += 1
+        if not 0 < run_ms <= MAX_RUN_MS:
+            raise UnreliableClock(f"the clock says that a run takes {run_ms:g} ms")
+        return run_ms
 
 
-def shared_part(
-    rounds: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]],
-) -> float:
-    """Share of the anchors' offsets, 0 to 1, whose removal makes networks' rounds agree best.
-
-    `rounds` holds, for each network, the offsets and its own log medians in the same blocks.
-    """
-
-    def disagreement(share: float) -> float:
-        total = 0.0
-        for offsets, logs in rounds:
-            left = logs - share * offsets
-            total += float(np.abs(left - np.median(left)).sum())
-        return total
-
-    return float(min(np.linspace(0, 1, 21), key=disagreement))
+def _conditions(before: Conditions, after: Conditions) -> Conditions:
+    """As at the end, with what was stolen in between."""
+    stolen = [c.get("steal_s") for c in (before, after)]
+    steal_s = stolen[1] - stolen[0] if stolen[0] is not None and stolen[1] is not None else None
+    return {**after, "steal_s": steal_s}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from predictors.predictor import LatencyPredictor, Statistic
+from predictors.predictor import Statistic
+from predictors.workload_predictor import WorkloadPredictor
 from search.errors import BudgetUnreachable
 from search.space import SearchSpace
 
 
 def fastest_ms(
-    predictor: LatencyPredictor, space: SearchSpace, statistic: Statistic = "p50"
+    predictor: WorkloadPredictor, space: SearchSpace, statistic: Statistic = "p50"
 ) -> float:
     """Expected latency of the smallest network, in its fastest precision."""
     smallest = [space.smallest.with_precision(precision) for precision in space.precision]
@@ -16,7 +17,7 @@ def fastest_ms(
 
 
 def resolve_budget(
-    predictor: LatencyPredictor, *, budget_ms: float | None, budget_ratio: float | None
+    predictor: WorkloadPredictor, *, budget_ms: float | None, budget_ratio: float | None
 ) -> float:
     """The budget in milliseconds; a ratio is of the unsearched model's latency in fp32."""
     if budget_ms is not None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
-from predictors.predictor import LatencyPredictor, LatencyRow, fit_costs
+from predictors.costmodel import CostModel
+from predictors.key import PredictorKey
+from predictors.metrics import spearman, spearman_within
+from predictors.predictor import LatencyPredictor
+from predictors.rows import LatencyRow
 from predictors.workload import Workload
+from predictors.workload_predictor import WorkloadPredictor
 from search.objectives import flops
 from search.space import ModelShape
 
 Floats = npt.NDArray[np.float64]
-
-MIN_RANKED = 3  # ranks of two say nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +46,7 @@ class FitReport:
     coverage: float
     interval_half_width: float
     noise_floor: float
+    kinds: Mapping[str, str]  # of model, by precision
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,18 +56,35 @@ def fit_and_report(
     training: Sequence[LatencyRow],
     holdout: Sequence[LatencyRow],
     *,
+    keys: Mapping[str, PredictorKey],
     shape: ModelShape,
     workload: Workload,
+    macs_per_byte: Mapping[str, float],
     noise_floor: float,
-) -> tuple[LatencyPredictor, FitReport]:
-    """Judges a predictor of `training` on `holdout`, then hands out one of both together."""
-    judged = LatencyPredictor.fit(training, shape=shape, workload=workload)
-    report = report_fit(judged, holdout, noise_floor=noise_floor)
-    return LatencyPredictor.fit([*training, *holdout], shape=shape, workload=workload), report
+    sources: Mapping[str, Sequence[LatencyPredictor]] | None = None,
+) -> tuple[WorkloadPredictor, FitReport]:
+    """Judges a predictor of `training` on `holdout`, then hands out one of both together.
+
+    Raises:
+        InvalidInput: a precision of `keys` has too few rows.
+    """
+
+    def fit(rows: Sequence[LatencyRow]) -> WorkloadPredictor:
+        return WorkloadPredictor.fit(
+            rows,
+            keys=keys,
+            shape=shape,
+            workload=workload,
+            macs_per_byte=macs_per_byte,
+            sources=sources,
+        )
+
+    report = report_fit(fit(training), holdout, noise_floor=noise_floor)
+    return fit([*training, *holdout]), report
 
 
 def report_fit(
-    predictor: LatencyPredictor, holdout: Sequence[LatencyRow], *, noise_floor: float
+    predictor: WorkloadPredictor, holdout: Sequence[LatencyRow], *, noise_floor: float
 ) -> FitReport:
     """Raises: ValueError when nothing is held out."""
     if not holdout:
@@ -78,7 +98,6 @@ def report_fit(
     predicted_all = np.concatenate([predictor.cross_validated_ms(), estimate.mean_ms])
     measured_all = np.concatenate([fitted, measured])
     inside = (measured >= estimate.lower_ms) & (measured <= estimate.upper_ms)
-    half_widths = (estimate.upper_ms - estimate.lower_ms) / 2 / estimate.mean_ms
     return FitReport(
         num_measurements=len(predictor.rows),
         num_holdout=len(holdout),
@@ -88,48 +107,33 @@ def report_fit(
         within_5=float((errors <= 0.05).mean()),
         within_10=float((errors <= 0.10).mean()),
         spearman=spearman(predicted_all, measured_all),
-        spearman_equal_depth=_spearman_equal_depth(rows, predicted_all, measured_all),
+        spearman_equal_depth=spearman_within(
+            [
+                (row.subnet.num_layers, row.subnet.precision, row.seq_len, row.batch_size)
+                for row in rows
+            ],
+            predicted_all,
+            measured_all,
+        ),
         depth_only_mape=_baseline_mape(predictor, holdout, _depth),
         flops_only_mape=_baseline_mape(predictor, holdout, _flops),
         coverage=float(inside.mean()),
-        interval_half_width=float(np.median(half_widths)),
+        interval_half_width=float(np.median(estimate.half_widths)),
         noise_floor=noise_floor,
+        kinds={name: p.kind for name, p in predictor.predictors.items()},
     )
-
-
-def spearman(first: Floats, second: Floats) -> float | None:
-    """Rank correlation; None for fewer than three values or when one side is constant."""
-    if len(first) < MIN_RANKED or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
-
-
-def _spearman_equal_depth(
-    rows: Sequence[LatencyRow], predicted: Floats, measured: Floats
-) -> float | None:
-    """Mean over groups of equal depth and precision, each counted by its size."""
-    kinds = [(row.subnet.num_layers, row.subnet.precision) for row in rows]
-    total, weight = 0.0, 0
-    for kind in sorted(set(kinds)):
-        where = np.array([k == kind for k in kinds])
-        rank = spearman(predicted[where], measured[where])
-        if rank is not None:
-            total += rank * int(where.sum())
-            weight += int(where.sum())
-    return total / weight if weight else None
 
 
 def _depth(_shape: ModelShape, _workload: Workload, row: LatencyRow) -> float:
     return float(row.subnet.num_layers)
 
 
-def _flops(shape: ModelShape, workload: Workload, row: LatencyRow) -> float:
-    batch_size, seq_len = workload.batch_size, workload.seq_len
-    return float(flops(shape, row.subnet, seq_len=seq_len, batch_size=batch_size))
+def _flops(shape: ModelShape, _workload: Workload, row: LatencyRow) -> float:
+    return float(flops(shape, row.subnet, seq_len=row.seq_len, batch_size=row.batch_size))
 
 
 def _baseline_mape(
-    predictor: LatencyPredictor,
+    predictor: WorkloadPredictor,
     holdout: Sequence[LatencyRow],
     cost: Callable[[ModelShape, Workload, LatencyRow], float],
 ) -> float:
@@ -142,6 +146,8 @@ def _baseline_mape(
             np.array([[1.0, cost(predictor.shape, predictor.workload, row)] for row in rows])
             for rows in (fitted, unseen)
         )
-        costs = fit_costs(terms, predictor.measured_ms(fitted), np.ones(len(fitted)))
-        errors += list(np.abs(unseen_terms @ costs / predictor.measured_ms(unseen) - 1))
+        line = CostModel.fit(terms, predictor.measured_ms(fitted), residual="none")
+        errors += list(
+            np.abs(line.predict(unseen_terms).mean_ms / predictor.measured_ms(unseen) - 1)
+        )
     return float(np.mean(errors))

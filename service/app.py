@@ -9,7 +9,19 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from service import problems
-from service.api import artifacts, devices, health, measurement_jobs, search_jobs, uploads
+from service.api import (
+    agents,
+    artifacts,
+    devices,
+    health,
+    keys,
+    measurement_jobs,
+    measurements,
+    onboardings,
+    predictors,
+    search_jobs,
+    uploads,
+)
 from service.api.dependencies import Parts
 from service.artifacts import FilesystemArtifactStore
 from service.db import Database
@@ -19,7 +31,19 @@ from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
 
-ROUTERS = (health, search_jobs, uploads, devices, measurement_jobs, artifacts)
+ROUTERS = (
+    health,
+    search_jobs,
+    uploads,
+    devices,
+    measurements,
+    predictors,
+    onboardings,
+    measurement_jobs,
+    agents,
+    artifacts,
+    keys,
+)
 
 
 def create_app(settings: Settings | None = None, queue: JobQueue | None = None) -> FastAPI:
@@ -53,8 +77,12 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
+    settings = parts.settings
     dispatcher = Dispatcher(
-        parts.database, parts.queue, reconcile_seconds=parts.settings.reconcile_seconds
+        parts.database,
+        parts.queue,
+        reconcile_seconds=settings.reconcile_seconds,
+        drift_check_hours=settings.drift_check_hours,
     )
     dispatcher.start()
     try:

@@ -1,35 +1,57 @@
-"""What a fresh data directory needs before the first start: the schema, and a first API key.
+"""What a fresh data directory needs before the first start: the schema, and its API keys.
 
 A program of its own (`python -m service.bootstrap`), so that the supervisor, which lives as long
-as the service, never loads the database's libraries. Reads the key of the last start, if there was
-one, from standard input and writes the key that is valid now to standard output.
+as the service, never loads the database's libraries. Reads the keys of the last start, if there
+were any, from standard input and writes those that are valid now to standard output, as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict, dataclass
 
-from service.auth import create_key, find_key
+from sqlalchemy.orm import Session
+
+from service.auth import MEASURE, SCOPES, create_key, find_key, why_refused
 from service.db import Database
 from service.migrate import upgrade
 from service.settings import Settings
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keys:
+    """The user's, which may do everything, and that of the local agent, which may only measure."""
+
+    api_key: str = ""
+    agent_key: str = ""
+
+
 def main() -> None:
-    sys.stdout.write(prepare(Settings().database_url, sys.stdin.read().strip()) + "\n")
+    given = json.loads(sys.stdin.read() or "{}")
+    keys = prepare(Settings().database_url, Keys(**given))
+    sys.stdout.write(json.dumps(asdict(keys)) + "\n")
 
 
-def prepare(database_url: str, key: str) -> str:
-    """Migrate the database; return `key`, or a new one when the database does not know it."""
+def prepare(database_url: str, keys: Keys) -> Keys:
+    """Migrate the database; return `keys`, with new ones in place of those that are not good."""
     upgrade(database_url)
     database = Database(database_url)
     try:
         with database.write() as session:
-            if key and find_key(session, key) is not None:
-                return key
-            return create_key(session, "bootstrap")
+            return Keys(
+                api_key=_keep(session, keys.api_key)
+                or create_key(session, "bootstrap", scopes=SCOPES),
+                agent_key=_keep(session, keys.agent_key)
+                or create_key(session, "local agent", scopes=(MEASURE,)),
+            )
     finally:
         database.dispose()
+
+
+def _keep(session: Session, key: str) -> str | None:
+    found = find_key(session, key) if key else None
+    return key if why_refused(session, found) is None else None
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ MANAGED_SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChildSpec:
-    """What to run. `death_signal` is what it gets when its supervisor is killed."""
+    """What to run. `death_signal` is what it gets when its supervisor is killed; a child that
+    ends with one of `final_codes` is not started again."""
 
     name: str
     command: Sequence[str]
@@ -30,6 +31,7 @@ class ChildSpec:
     descriptors: Sequence[int] = ()
     death_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
+    final_codes: Sequence[int] = ()
 
 
 class Child:
@@ -38,6 +40,7 @@ class Child:
         self.log = logs / f"{spec.name}.log"
         self.num_failures = 0
         self.restart_at: float | None = None
+        self.has_ended = False  # for good
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
 
@@ -66,6 +69,9 @@ class Child:
     def note_exit(self) -> None:
         """Plan the restart of a child that has ended by itself."""
         if self._process is None or self.is_alive or self.restart_at is not None:
+            return
+        if self._process.returncode in self.spec.final_codes:
+            self.has_ended = True
             return
         now = time.monotonic()
         if now - self._started_at >= HEALTHY_SECONDS:

@@ -10,6 +10,7 @@ import threading
 import time
 
 from service.db import Database
+from service.drift_checks import CHECK_INTERVAL_SECONDS, schedule_checks
 from service.outbox import add_sleeper, nudge, publish, remove_sleeper
 from service.queue import JobQueue
 from service.reconciler import reconcile
@@ -20,10 +21,19 @@ logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    def __init__(self, database: Database, queue: JobQueue, *, reconcile_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        *,
+        reconcile_seconds: float,
+        drift_check_hours: float = 0.0,
+    ) -> None:
         self._database = database
         self._queue = queue
         self._reconcile_seconds = reconcile_seconds
+        self._drift_check_hours = drift_check_hours
+        self._next_drift_check = time.monotonic() + CHECK_INTERVAL_SECONDS
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -55,4 +65,12 @@ class Dispatcher:
     def run_once(self, *, heal: bool = True) -> None:
         if heal:
             reconcile(self._database, self._reconcile_seconds)
+            self._check_drift()
         publish(self._database, self._queue)
+
+    def _check_drift(self) -> None:
+        if time.monotonic() < self._next_drift_check:
+            return
+        self._next_drift_check = time.monotonic() + CHECK_INTERVAL_SECONDS
+        with self._database.write() as session:
+            schedule_checks(session, self._drift_check_hours)

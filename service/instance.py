@@ -28,11 +28,15 @@ class AlreadyRunning(SnugnetError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
-    """Where a service answers; `pid` is its supervisor's, None when it was stopped."""
+    """Where a service answers; `pid` is its supervisor's, None when it was stopped.
+
+    `agent_key` is that of its own agent, which may only measure.
+    """
 
     url: str
     api_key: str
     pid: int | None
+    agent_key: str = ""
 
     def save(self, data_dir: Path) -> None:
         """Readable by its owner alone, and never half written."""
@@ -47,7 +51,12 @@ class Instance:
         """None when the directory never had a service, or its file cannot be read."""
         try:
             data = json.loads((data_dir / "service.json").read_text())
-            return cls(url=data["url"], api_key=data["api_key"], pid=data["pid"])
+            return cls(
+                url=data["url"],
+                api_key=data["api_key"],
+                pid=data["pid"],
+                agent_key=data.get("agent_key", ""),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -1,4 +1,4 @@
-"""Search jobs: create, find, list, cancel. Knows neither HTTP nor what a spec means."""
+"""Jobs of every kind: create, find, list, cancel. Knows neither HTTP nor what a spec means."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 from service import outbox
 from service.db import epoch_now
 from service.events import append_event
+from service.ids import new_id
 from service.job_states import ACTIVE, TERMINAL, conclude_job
 from service.models import Job, MeasurementJob, Step
 from service.step_types import NewStep
 
 __all__ = [
+    "ONBOARDING",
+    "SEARCH",
     "TERMINAL",
     "create_job",
     "finish_cancel",
@@ -24,6 +27,9 @@ __all__ = [
     "request_cancel",
 ]
 
+SEARCH = "search"
+ONBOARDING = "onboarding"
+ID_PREFIXES = {SEARCH: "job", ONBOARDING: "onb"}
 FIRST_STEP = NewStep(kind="prepare", input={})
 
 
@@ -34,13 +40,14 @@ def create_job(
     name: str,
     seed: int = 0,
     first: NewStep = FIRST_STEP,
+    kind: str = SEARCH,
 ) -> Job:
     """Write a queued job, its first step, its first event and the wake-up.
 
     Args:
         spec: a validated job spec, as JSON.
     """
-    job = Job(name=name, spec=spec, seed=seed)
+    job = Job(id=new_id(ID_PREFIXES[kind]), kind=kind, name=name, spec=spec, seed=seed)
     session.add(job)
     session.flush()
     append_event(session, job.id, "state", "the job was created", {"state": "queued"})
@@ -49,15 +56,29 @@ def create_job(
     return job
 
 
-def get_job(session: Session, job_id: str) -> Job | None:
-    return session.get(Job, job_id)
+def get_job(session: Session, job_id: str, kind: str | None = None) -> Job | None:
+    """None also when the job is of another kind than asked for."""
+    job = session.get(Job, job_id)
+    return job if job is not None and kind in (None, job.kind) else None
 
 
 def list_jobs(
-    session: Session, *, limit: int = 50, before: tuple[float, str] | None = None
+    session: Session,
+    *,
+    kind: str = SEARCH,
+    device_id: str | None = None,
+    limit: int = 50,
+    before: tuple[float, str] | None = None,
 ) -> list[Job]:
-    """Newest first. `before` is `(created_at, id)` of the last job of the page before."""
-    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    """Newest first. `before` is `(created_at, id)` of the last job of the page before.
+
+    Args:
+        device_id: of onboardings, those of one device.
+    """
+    query = select(Job).where(Job.kind == kind)
+    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    if device_id is not None:
+        query = query.where(Job.spec["device"].as_string() == device_id)
     if before is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < before)
     return list(session.scalars(query))

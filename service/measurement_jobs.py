@@ -8,10 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from service import outbox
+from predictors.spec import MeasuringSpec
+from service import agents, measurements, outbox
 from service.db import epoch_now
+from service.devices import touch_device
 from service.events import append_event
 from service.job_states import conclude_job
+from service.measurements import CheckedResult
 from service.models import MeasurementJob
 from service.step_types import MAX_ATTEMPTS, LeaseLost, NewMeasurement, NewStep
 
@@ -31,14 +34,17 @@ def create(session: Session, new: NewMeasurement, *, job_id: str | None) -> Meas
         device_id=new.device_id,
         job_id=job_id,
         spec=new.spec,
-        then_kind=new.then.kind,
-        then_input=new.then.input,
+        then_kind=new.then.kind if new.then else None,
+        then_input=new.then.input if new.then else None,
+        purposes=new.purposes,
+        agent_timeout_s=new.agent_timeout_s,
     )
     session.add(job)
     session.flush()
     if job_id is not None:
         data = {"measurement_job_id": job.id, "device_id": new.device_id}
         append_event(session, job_id, "measuring", "waits for measurements", data)
+    agents.note_if_waiting(session, job)
     return job
 
 
@@ -71,6 +77,7 @@ def claim(
             token=MeasurementJob.token + 1,
             attempts=MeasurementJob.attempts + 1,
             lease_until=epoch_now() + lease_seconds,
+            waiting_noted_at=None,
         )
         .returning(
             MeasurementJob.id, MeasurementJob.job_id, MeasurementJob.token, MeasurementJob.spec
@@ -84,16 +91,42 @@ def claim(
 
 def renew(session: Session, measurement_job_id: str, token: int, lease_seconds: float) -> None:
     """Raises: LeaseLost when the work is not held by this token any more."""
-    _write(session, measurement_job_id, token, lease_until=epoch_now() + lease_seconds)
+    until = epoch_now() + lease_seconds
+    job = _write(session, measurement_job_id, token, lease_until=until)
+    touch_device(session, job.device_id)
+
+
+def asked_of(session: Session, measurement_job_id: str, token: int) -> MeasuringSpec:
+    """What the holder of the claim is to measure.
+
+    Raises:
+        LeaseLost: the work is not held by this token any more.
+    """
+    query = select(MeasurementJob.spec).where(*_held(measurement_job_id, token))
+    spec = session.scalars(query).one_or_none()
+    if spec is None:
+        raise _lost(measurement_job_id, token)
+    return MeasuringSpec.from_dict(spec)
 
 
 def complete(
-    session: Session, measurement_job_id: str, token: int, result: dict[str, Any]
+    session: Session,
+    measurement_job_id: str,
+    token: int,
+    result: dict[str, Any],
+    checked: CheckedResult | None = None,
 ) -> None:
     """Store the result and make the step that waits for it ready.
 
-    Raises: LeaseLost when the work is not held by this token any more.
+    Args:
+        checked: the result, where it was checked before this transaction began.
+
+    Raises:
+        LeaseLost: the work is not held by this token any more.
+        InvalidInput: the result is not an answer to what was asked; the claim stays as it was.
     """
+    if checked is None:
+        checked = CheckedResult.of(asked_of(session, measurement_job_id, token), result)
     job = _write(
         session,
         measurement_job_id,
@@ -103,6 +136,8 @@ def complete(
         lease_until=None,
         finished_at=epoch_now(),
     )
+    measurements.record_session(session, job, checked)
+    touch_device(session, job.device_id)
     if job.job_id is None or job.then_kind is None:
         return
     given = {**(job.then_input or {}), "measurement_job_id": job.id}
@@ -131,7 +166,7 @@ def fail(
             text = f"measuring failed and is tried again: {message}"
             append_event(session, job.job_id, "retry", text, error, level="warning")
         return
-    _give_up(session, job, code, message)
+    give_up(session, job, code, message)
 
 
 def fail_if_poisonous(session: Session, measurement_job_id: str) -> bool:
@@ -147,15 +182,25 @@ def fail_if_poisonous(session: Session, measurement_job_id: str) -> bool:
     ).one_or_none()
     if job is None:
         return False
-    _give_up(session, job, "measuring_failed", f"{job.attempts} agents vanished while measuring")
+    give_up(session, job, "measuring_failed", f"{job.attempts} agents vanished while measuring")
     return True
+
+
+def fail_all_of(session: Session, device_id: str, code: str, message: str) -> None:
+    """Fail what the device still has to measure, and the jobs that wait for it."""
+    query = select(MeasurementJob).where(
+        MeasurementJob.device_id == device_id, MeasurementJob.state.in_(("ready", "running"))
+    )
+    for job in session.scalars(query.with_for_update()).all():
+        give_up(session, job, code, message)
 
 
 def _lease_ran_out() -> ColumnElement[bool]:
     return and_(MeasurementJob.state == "running", MeasurementJob.lease_until <= epoch_now())
 
 
-def _give_up(session: Session, job: MeasurementJob, code: str, message: str) -> None:
+def give_up(session: Session, job: MeasurementJob, code: str, message: str) -> None:
+    """For good, and the job that waits for it with it."""
     session.execute(
         update(MeasurementJob)
         .where(MeasurementJob.id == job.id)
@@ -176,15 +221,23 @@ def _give_up(session: Session, job: MeasurementJob, code: str, message: str) -> 
 def _write(session: Session, measurement_job_id: str, token: int, **values: Any) -> MeasurementJob:
     job = session.scalars(
         update(MeasurementJob)
-        .where(
-            MeasurementJob.id == measurement_job_id,
-            MeasurementJob.state == "running",
-            MeasurementJob.token == token,
-        )
+        .where(*_held(measurement_job_id, token))
         .values(**values)
         .returning(MeasurementJob)
         .execution_options(synchronize_session=False, populate_existing=True)
     ).one_or_none()
     if job is None:
-        raise LeaseLost(f"{measurement_job_id} is no longer held by token {token}")
+        raise _lost(measurement_job_id, token)
     return job
+
+
+def _held(measurement_job_id: str, token: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        MeasurementJob.id == measurement_job_id,
+        MeasurementJob.state == "running",
+        MeasurementJob.token == token,
+    )
+
+
+def _lost(measurement_job_id: str, token: int) -> LeaseLost:
+    return LeaseLost(f"{measurement_job_id} is no longer held by token {token}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -14,16 +15,13 @@ import migrations
 from service.db import make_engine
 
 
-def upgrade(database_url: str) -> None:
-    engine = make_engine(database_url)
-    try:
-        with engine.connect() as connection:
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-    finally:
-        engine.dispose()
+def upgrade(database_url: str, revision: str = "head") -> None:
+    _run(database_url, command.upgrade, revision)
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Back to an older schema; what only the newer ones can hold is lost."""
+    _run(database_url, command.downgrade, revision)
 
 
 def is_current(engine: Engine) -> bool:
@@ -31,6 +29,18 @@ def is_current(engine: Engine) -> bool:
     with engine.connect() as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
     return revision == ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _run(database_url: str, migration: Callable[[Config, str], None], revision: str) -> None:
+    engine = make_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            migration(config, revision)
+            connection.commit()
+    finally:
+        engine.dispose()
 
 
 def _config() -> Config:

@@ -36,6 +36,8 @@ class Base(DeclarativeBase):
         str: Text(),
         float: Double(),
         dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
     }
 
 
@@ -53,8 +55,11 @@ class ApiKey(Base):
     id: Mapped[str] = _id_column("key")
     name: Mapped[str]
     key_sha256: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str] | None]  # None is every scope
     created_at: Mapped[float] = _created_at()
     last_used_at: Mapped[float | None]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
 
 
 class Upload(Base):
@@ -81,22 +86,28 @@ class UploadFile(Base):
 
 
 class Device(Base):
+    """`agent_id` is the installation that speaks for it; a retired device is measured no more."""
+
     __tablename__ = "devices"
 
     id: Mapped[str] = _id_column("dev")
     name: Mapped[str] = mapped_column(unique=True)
     identity: Mapped[dict[str, Any]]
     fingerprint: Mapped[str]
+    agent_id: Mapped[str | None]
     last_seen_at: Mapped[float] = _created_at()
+    retired_at: Mapped[float | None]
 
 
 class Job(Base):
-    """`state`: queued, running, cancelling, cancelled, failed, succeeded; the last three stick."""
+    """`state`: queued, running, cancelling, cancelled, failed, succeeded; the last three stick.
+    `kind`: search, or onboarding of a device."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index(None, "created_at", "id"), Index(None, "state"))
 
     id: Mapped[str] = _id_column("job")
+    kind: Mapped[str] = mapped_column(default="search", server_default="search")
     name: Mapped[str]
     spec: Mapped[dict[str, Any]]
     seed: Mapped[int] = mapped_column(default=0)
@@ -192,14 +203,20 @@ class EvaluationRow(Base):
 
 
 class PredictorRow(Base):
+    """A fitted predictor; `version` counts those of one device, key and shape from 1."""
+
     __tablename__ = "predictors"
-    __table_args__ = (Index(None, "device_id", "workload_key"),)
+    __table_args__ = (UniqueConstraint("device_id", "predictor_key", "shape_key", "version"),)
 
     id: Mapped[str] = _id_column("pred")
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
-    workload: Mapped[dict[str, Any]]
-    workload_key: Mapped[str]
+    device_fingerprint: Mapped[str]
+    predictor_key: Mapped[str]
+    shape_key: Mapped[str]
+    precision: Mapped[str]
+    phase: Mapped[str]
+    version: Mapped[int]
     payload: Mapped[dict[str, Any]]
     fit_report: Mapped[dict[str, Any]]
     created_at: Mapped[float] = _created_at()
@@ -225,8 +242,66 @@ class MeasurementJob(Base):
     error: Mapped[dict[str, Any] | None]
     then_kind: Mapped[str | None]
     then_input: Mapped[dict[str, Any] | None]
+    purposes: Mapped[dict[str, Any] | None]  # of its networks, by key
+    agent_timeout_s: Mapped[float | None]  # None waits for an agent for ever
+    waiting_noted_at: Mapped[float | None]
     created_at: Mapped[float] = _created_at()
     finished_at: Mapped[float | None]
+
+
+class MeasuringSession(Base):
+    """One run of a measuring job, with its anchors; never changed, never deleted."""
+
+    __tablename__ = "measuring_sessions"
+    __table_args__ = (Index(None, "device_id", "created_at", "id"),)
+
+    id: Mapped[str] = _id_column("ms")
+    device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"))
+    device_fingerprint: Mapped[str]
+    measurement_job_id: Mapped[str] = mapped_column(unique=True)
+    job_id: Mapped[str | None]
+    workload: Mapped[dict[str, Any]]
+    runtime_version: Mapped[str]
+    shape: Mapped[dict[str, Any]]
+    shape_key: Mapped[str]
+    environment: Mapped[dict[str, Any]]
+    peaks: Mapped[dict[str, Any]]
+    summary: Mapped[dict[str, Any]]
+    anchors: Mapped[list[Any]]
+    is_noisy: Mapped[bool]
+    created_at: Mapped[float] = _created_at()
+
+
+class MeasurementRow(Base):
+    """One measured network with its raw samples; never changed, never deleted. `purpose`:
+    onboarding, holdout, finish, check, user."""
+
+    __tablename__ = "measurements"
+    __table_args__ = (
+        Index(None, "device_id", "created_at", "id"),
+        Index(None, "predictor_key", "shape_key"),
+    )
+
+    id: Mapped[str] = _id_column("m")
+    session_id: Mapped[str] = mapped_column(ForeignKey("measuring_sessions.id"))
+    device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"))
+    predictor_key: Mapped[str]
+    shape_key: Mapped[str]
+    purpose: Mapped[str]
+    network_key: Mapped[str]
+    runtime: Mapped[str]
+    precision: Mapped[str]
+    threads: Mapped[int]
+    batch_size: Mapped[int]
+    seq_len: Mapped[int]
+    subnet: Mapped[dict[str, Any] | None]
+    subnet_fingerprint: Mapped[str | None]
+    blob: Mapped[str | None]
+    median_ms: Mapped[float]
+    p95_ms: Mapped[float]
+    is_noisy: Mapped[bool]
+    samples: Mapped[dict[str, Any]]
+    created_at: Mapped[float] = _created_at()
 
 
 class ArtifactRow(Base):

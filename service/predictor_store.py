@@ -1,39 +1,63 @@
-"""Fitted predictors, by device and workload: a later job on the same device need not measure."""
+"""Fitted predictors, by device, key and shape: a later job on the same device need not measure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from predictors.key import PredictorKey
 from service.models import PredictorRow
+
+MAX_SOURCES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredPredictor:
     id: str
+    device_id: str
+    job_id: str | None
+    predictor_key: str
+    shape_key: str
+    version: int
     payload: dict[str, Any]
     fit_report: dict[str, Any]
     created_at: float
+
+    @classmethod
+    def of(cls, row: PredictorRow) -> StoredPredictor:
+        return cls(**{name: getattr(row, name) for name in cls.__slots__})
 
 
 def save_predictor(
     session: Session,
     device_id: str,
-    workload: dict[str, Any],
+    *,
+    key: PredictorKey,
+    shape_key: str,
     payload: dict[str, Any],
     fit_report: dict[str, Any],
-    *,
-    workload_key: str,
     job_id: str | None = None,
 ) -> str:
+    """As the newest version of its key and shape on the device; its id."""
+    newest = session.execute(
+        select(func.max(PredictorRow.version)).where(
+            PredictorRow.device_id == device_id,
+            PredictorRow.predictor_key == key.text,
+            PredictorRow.shape_key == shape_key,
+        )
+    ).scalar_one()
     row = PredictorRow(
         device_id=device_id,
         job_id=job_id,
-        workload=workload,
-        workload_key=workload_key,
+        device_fingerprint=key.device_fingerprint,
+        predictor_key=key.text,
+        shape_key=shape_key,
+        precision=key.precision,
+        phase=key.phase,
+        version=(newest or 0) + 1,
         payload=payload,
         fit_report=fit_report,
     )
@@ -42,17 +66,64 @@ def save_predictor(
     return row.id
 
 
-def find_predictor(session: Session, device_id: str, workload_key: str) -> StoredPredictor | None:
-    """The newest one."""
+def find_predictor(
+    session: Session, device_id: str, key_text: str, shape_key: str
+) -> StoredPredictor | None:
+    """The newest version."""
     query = (
         select(PredictorRow)
-        .where(PredictorRow.device_id == device_id, PredictorRow.workload_key == workload_key)
-        .order_by(PredictorRow.created_at.desc(), PredictorRow.id.desc())
+        .where(
+            PredictorRow.device_id == device_id,
+            PredictorRow.predictor_key == key_text,
+            PredictorRow.shape_key == shape_key,
+        )
+        .order_by(PredictorRow.version.desc())
         .limit(1)
     )
     row = session.scalars(query).one_or_none()
-    if row is None:
-        return None
-    return StoredPredictor(
-        id=row.id, payload=row.payload, fit_report=row.fit_report, created_at=row.created_at
+    return None if row is None else StoredPredictor.of(row)
+
+
+def get_predictor(session: Session, device_id: str, predictor_id: str) -> StoredPredictor | None:
+    row = session.get(PredictorRow, predictor_id)
+    return StoredPredictor.of(row) if row is not None and row.device_id == device_id else None
+
+
+def list_predictors(
+    session: Session,
+    device_id: str,
+    *,
+    key_text: str | None = None,
+    shape_key: str | None = None,
+    precision: str | None = None,
+) -> list[StoredPredictor]:
+    """Every version, the newest first."""
+    query = select(PredictorRow).where(PredictorRow.device_id == device_id)
+    if key_text is not None:
+        query = query.where(PredictorRow.predictor_key == key_text)
+    if shape_key is not None:
+        query = query.where(PredictorRow.shape_key == shape_key)
+    if precision is not None:
+        query = query.where(PredictorRow.precision == precision)
+    query = query.order_by(PredictorRow.created_at.desc(), PredictorRow.version.desc())
+    return [StoredPredictor.of(row) for row in session.scalars(query)]
+
+
+def source_payloads(session: Session, key: PredictorKey, shape_key: str) -> list[dict[str, Any]]:
+    """The newest predictor of each other key with the same shape, precision and phase."""
+    query = (
+        select(PredictorRow)
+        .where(
+            PredictorRow.shape_key == shape_key,
+            PredictorRow.precision == key.precision,
+            PredictorRow.phase == key.phase,
+            PredictorRow.predictor_key != key.text,
+        )
+        .order_by(PredictorRow.created_at.desc(), PredictorRow.version.desc())
     )
+    newest: dict[str, dict[str, Any]] = {}
+    for row in session.scalars(query):
+        if len(newest) == MAX_SOURCES:
+            break
+        newest.setdefault(row.predictor_key, row.payload)
+    return list(newest.values())

@@ -41,6 +41,15 @@ class Unauthenticated(ProblemError):
     status = 401
 
 
+class InsufficientScope(ProblemError):
+    code = "insufficient_scope"
+    status = 403
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        needed = " or ".join(repr(scope) for scope in scopes)
+        super().__init__(f"this API key lacks the scope {needed}")
+
+
 class NotFound(ProblemError):
     code = "not_found"
     status = 404
@@ -54,6 +63,23 @@ class Conflict(ProblemError):
     status = 409
 
 
+class DeviceInUse(ProblemError):
+    """Another agent speaks for this device."""
+
+    code = "device_in_use"
+    status = 409
+
+
+class DeviceRetired(ProblemError):
+    code = "device_retired"
+    status = 409
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the device {name!r} was retired; it can be brought back, or take another name"
+        )
+
+
 class TooLarge(ProblemError):
     code = "too_large"
     status = 413
@@ -65,7 +91,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for status in (400, 401, 404, 409, 413, 422, 500)
+    for status in (400, 401, 403, 404, 409, 413, 422, 500)
 }
 
 

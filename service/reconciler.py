@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from service import jobs, measurement_jobs, outbox, steps
+from service import agents, jobs, measurement_jobs, outbox, steps
 from service.db import Database, epoch_now
 from service.models import Job, MeasurementJob, OutboxRow, Step
 from service.step_types import MAX_ATTEMPTS
@@ -26,6 +26,7 @@ def reconcile(database: Database, reconcile_seconds: float) -> int:
         overdue = _overdue_steps(session, reconcile_seconds)
         poisonous_steps = _poisonous(session, Step)
         poisonous_measurements = _poisonous(session, MeasurementJob)
+        silent, unattended = agents.unattended(session)
         cancelling = list(session.scalars(select(Job.id).where(Job.state == "cancelling")))
         has_old_rows = session.execute(select(exists().where(_is_old()))).scalar()
     num_healed = 0
@@ -39,6 +40,10 @@ def reconcile(database: Database, reconcile_seconds: float) -> int:
     for measurement_job_id in poisonous_measurements:
         with database.write() as session:
             num_healed += measurement_jobs.fail_if_poisonous(session, measurement_job_id)
+    for measurement_job_id in silent:
+        num_healed += _note_waiting(database, measurement_job_id)
+    for measurement_job_id in unattended:
+        num_healed += _give_up_waiting(database, measurement_job_id)
     for job_id in cancelling:
         num_healed += _finish_cancel(database, job_id)
     if has_old_rows:
@@ -86,6 +91,22 @@ def _poisonous(session: Session, table: type[Step] | type[MeasurementJob]) -> li
         table.attempts >= MAX_ATTEMPTS,
     )
     return list(session.scalars(query))
+
+
+def _note_waiting(database: Database, measurement_job_id: str) -> bool:
+    with database.write() as session:
+        job = agents.lock_unattended(session, measurement_job_id)
+        return job is not None and agents.note_if_waiting(session, job)
+
+
+def _give_up_waiting(database: Database, measurement_job_id: str) -> bool:
+    with database.write() as session:
+        job = agents.lock_unattended(session, measurement_job_id)
+        if job is None:
+            return False
+        message = f"no agent of the device came within {job.agent_timeout_s:g} s"
+        measurement_jobs.give_up(session, job, "no_agent", message)
+    return True
 
 
 def _finish_cancel(database: Database, job_id: str) -> bool:

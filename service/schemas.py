@@ -55,6 +55,8 @@ class WorkloadSpec(Strict):
 
     threads: int = Field(default=1, ge=1, le=1024)
     runtime: Name = "onnxruntime"
+    provider: Name = "cpu"
+    """Where the runtime executes: its CPU kernels, CUDA, TensorRT."""
 
 
 class TargetSpec(Strict):
@@ -156,6 +158,18 @@ class MeasuringSpec(Strict):
     num_networks: int = Field(default=32, ge=8, le=1000)
     num_holdout: int = Field(default=8, ge=2, le=1000)
     """Further networks on which the fitted predictor is judged."""
+
+    max_networks: int = Field(default=50, ge=4, le=1000)
+    """Networks of each precision at most: more are measured where intervals are too wide."""
+
+    max_minutes: float = Field(default=10, gt=0, le=600, allow_inf_nan=False)
+    """No further session is begun after this time."""
+
+    max_age_hours: float = Field(default=24, ge=0, le=8760, allow_inf_nan=False)
+    """A predictor of the device that is younger is used without measuring; 0 measures always."""
+
+    tolerance: float = Field(default=0.05, gt=0, le=1, allow_inf_nan=False)
+    """Half-width of the predicted interval near the budgets, as a share, that is good enough."""
 
     rounds: int = Field(default=7, ge=3, le=1000)
     repeats: int = Field(default=5, ge=1, le=10_000)
@@ -334,50 +348,6 @@ class Upload(Answer):
 
     summary: dict[str, Any] | None = None
     created_at: float
-
-
-# --- devices and their agents --------------------------------------------------------------
-
-
-class NewDevice(Strict):
-    """An agent's registration; sent again now and then as a sign of life."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,62}$")]
-    identity: dict[str, Any]
-    """Processor, cores, memory, system, and `runtimes` by name with their versions."""
-
-
-class Device(Answer):
-    id: str
-    name: str
-    identity: dict[str, Any]
-    last_seen_at: float
-
-
-class DevicePage(Answer):
-    items: list[Device]
-
-
-class ClaimedMeasurementJob(Answer):
-    id: str
-    token: int
-    spec: dict[str, Any]
-    lease_seconds: float
-
-
-class LeaseRenewal(Strict):
-    token: int
-
-
-class MeasurementResult(Strict):
-    token: int
-    result: dict[str, Any]
-
-
-class MeasurementFailure(Strict):
-    token: int
-    code: Name
-    message: Annotated[str, StringConstraints(max_length=4000)]
 
 
 # --- errors and the server itself ----------------------------------------------------------

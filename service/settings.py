@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     retry_backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the second attempt of a step; doubled for each further one."""
 
+    drift_check_hours: float = Field(default=24.0, ge=0)
+    """How often the anchors of a device that is online are measured again; 0 is never."""
+
     step_handlers: dict[str, str] = Field(default_factory=dict)
     """Step kind -> `module:function`, over the built-in table."""
     quiet_lock: Path | None = None

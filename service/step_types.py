@@ -43,7 +43,12 @@ class NewMeasurement:
 
     device_id: str
     spec: dict[str, Any]
-    then: NewStep
+    then: NewStep | None = None
+    purposes: dict[str, str] = field(default_factory=dict)
+    """What each network is measured for, by its key; where absent, to learn the device."""
+
+    agent_timeout_s: float | None = None
+    """How long it may wait for an agent that is offline; None for ever."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from predictors.predictor import LatencyPredictor, predictor_key
+from predictors.key import predictor_key, shape_key
+from predictors.predictor import LatencyPredictor, anchors_by_size
 from predictors.reach import fastest_ms, resolve_budget
 from predictors.workload import Workload
+from predictors.workload_predictor import WorkloadPredictor
 from search.errors import BudgetUnreachable, InvalidInput
 from search.space import ModelShape, SearchSpace
 from service.artifacts import ArtifactStore
 from service.devices import find_device, list_devices
+from service.models import Device as DeviceRow
 from service.models import Upload
+from service.onboardings import check_space, identity_of
 from service.predictor_store import find_predictor
 from service.schemas import JobSpec
 from service.uploads import files_of, read_upload
@@ -34,8 +37,8 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
         read_upload(store, file, text=spec.data.text, label=spec.data.label)
     shape = ModelShape.from_dict({**(model.summary or {})["shape"], "num_labels": 2})
     _check_lengths(spec, shape)
-    _check_space(spec, shape)
-    _check_budgets(session, spec, shape, num_labels=int(columns["num_labels"]))
+    check_space(spec.space, shape)
+    _check_budgets(session, spec, shape)
 
 
 def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Upload:
@@ -56,14 +59,28 @@ def _check_device(session: Session, spec: JobSpec) -> None:
         raise InvalidInput(
             "targets[0].device", f"there is no device {spec.device!r}; known devices: {known}"
         )
-    runtimes = device.identity.get("runtimes") or {}
-    runtime = spec.workload.runtime
-    if runtime not in runtimes:
+    if device.retired_at is not None:
+        raise InvalidInput("targets[0].device", f"{device.name!r} was retired")
+    if spec.workload.runtime == "torch":
         raise InvalidInput(
             "targets[0].workload.runtime",
-            f"device {device.name!r} has no runtime {runtime!r}; it has "
-            f"{', '.join(map(repr, sorted(runtimes))) or 'none'}",
+            "the files of a search are ONNX, which torch does not run; choose onnxruntime or "
+            "openvino (in torch a device can be onboarded)",
         )
+    try:
+        workload = Workload.from_dict(spec.workload.model_dump())
+        identity_of(device).require(workload, tuple(spec.space.precision or ()))
+    except InvalidInput as error:
+        places = {"precision": "space.precision"}
+        field = places.get(error.field, f"targets[0].{error.field}")
+        raise InvalidInput(field, error.reason) from None
+
+
+def space_of(spec: JobSpec, shape: ModelShape) -> SearchSpace:
+    """The job's space; where it does not choose precisions, all that its runtime builds."""
+    workload = Workload.from_dict(spec.workload.model_dump())
+    choices = {"precision": list(workload.precisions), **spec.space.choices}
+    return SearchSpace.for_shape(shape).with_choices(choices)
 
 
 def _check_lengths(spec: JobSpec, shape: ModelShape) -> None:
@@ -78,38 +95,16 @@ def _check_lengths(spec: JobSpec, shape: ModelShape) -> None:
             )
 
 
-def _check_space(spec: JobSpec, shape: ModelShape) -> None:
-    largest = SearchSpace.for_shape(shape)
-    for gene, limit in (
-        ("num_layers", shape.num_layers),
-        ("num_heads", shape.num_heads),
-        ("ffn_dim", shape.ffn_dim),
-    ):
-        values = getattr(spec.space, gene)
-        if values is not None and values[-1] > limit:
-            raise InvalidInput(
-                f"space.{gene}",
-                f"the model has {limit}, got {values[-1]}; the preset is "
-                f"{list(getattr(largest, gene))}",
-            )
-
-
-def _check_budgets(session: Session, spec: JobSpec, shape: ModelShape, *, num_labels: int) -> None:
+def _check_budgets(session: Session, spec: JobSpec, shape: ModelShape) -> None:
     """With a predictor of an earlier job at hand, refuse what no network could keep.
 
     Without one the job itself finds out, before it trains anything.
     """
     device = find_device(session, spec.device)
     assert device is not None, "checked before"
-    workload = Workload.from_dict(spec.workload.model_dump())
-    stored = find_predictor(
-        session, device.id, predictor_key(replace(shape, num_labels=num_labels), workload)
-    )
-    if stored is None or stored.created_at < time.time() - FRESH_SECONDS:
-        return
-    predictor = LatencyPredictor.from_json(stored.payload)
-    space = SearchSpace.for_shape(shape).with_choices(spec.space.choices)
-    if not set(space.precision) <= set(predictor.precisions):
+    space = space_of(spec, shape)
+    predictor = _fresh_predictor(session, device, spec, shape, space)
+    if predictor is None:
         return
     for index, target in enumerate(spec.targets):
         budget_ms = resolve_budget(
@@ -122,3 +117,25 @@ def _check_budgets(session: Session, spec: JobSpec, shape: ModelShape, *, num_la
                 f"targets[{index}].{target.budget_field}", budget_ms, closest_ms
             )
             raise InvalidInput(error.field, error.reason)
+
+
+def _fresh_predictor(
+    session: Session, device: DeviceRow, spec: JobSpec, shape: ModelShape, space: SearchSpace
+) -> WorkloadPredictor | None:
+    workload = Workload.from_dict(spec.workload.model_dump())
+    identity = identity_of(device)
+    found = []
+    for precision in space.precision:
+        key = predictor_key(identity, workload, precision)
+        stored = find_predictor(session, device.id, key.text, shape_key(shape))
+        if stored is None or stored.created_at < time.time() - FRESH_SECONDS:
+            return None
+        try:
+            predictor = LatencyPredictor.from_json(stored.payload)
+        except InvalidInput:
+            return None  # of another version: the job fits a new one
+        size = workload.batch_size, workload.seq_len
+        if size not in anchors_by_size(predictor.rows):
+            return None
+        found.append(predictor)
+    return WorkloadPredictor(workload, found)

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.errors import SnugnetError
@@ -25,6 +25,7 @@ from service.client import Client
 from service.instance import Instance, acquire, make_data_dir
 
 AGENT_NAME = "this-cpu"
+AGENT_RETIRED = 3  # exit status of an agent whose device was retired
 READY_SECONDS = 120.0
 READY_POLL_SECONDS = 0.2
 BROKER_SECONDS = 15.0
@@ -78,7 +79,7 @@ class Supervisor:
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._start_broker()
-        instance = Instance(url=url, api_key=self._bootstrap(), pid=os.getpid())
+        instance = Instance(url=url, pid=os.getpid(), **self._bootstrap())
         instance.save(self._data_dir)
         started_at = time.time()
         self._start_api(listener)
@@ -104,7 +105,7 @@ class Supervisor:
                 child.kill()
             instance = Instance.load(self._data_dir)
             if instance is not None:
-                Instance(url=instance.url, api_key=instance.api_key, pid=None).save(self._data_dir)
+                replace(instance, pid=None).save(self._data_dir)
 
     # --- starting --------------------------------------------------------------------------
 
@@ -139,19 +140,22 @@ class Supervisor:
         while not _accepts(path):
             self._check_start(deadline, [child])
 
-    def _bootstrap(self) -> str:
+    def _bootstrap(self) -> dict[str, str]:
+        """The keys that are valid now."""
         before = Instance.load(self._data_dir)
+        keys = {"api_key": before.api_key, "agent_key": before.agent_key} if before else {}
         done = subprocess.run(
             [*PYTHON, "service.bootstrap"],
             env={**os.environ, **self._environment},
-            input=before.api_key if before else "",
+            input=json.dumps(keys),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
             raise StartFailed(f"the database could not be prepared:\n{done.stderr[-2000:]}")
-        return done.stdout.strip()
+        answer: dict[str, str] = json.loads(done.stdout)
+        return answer
 
     def _start_api(self, listener: socket.socket) -> None:
         os.set_inheritable(listener.fileno(), True)
@@ -170,9 +174,18 @@ class Supervisor:
         self._add("worker", command, death_signal=signal.SIGKILL, stop_seconds=WORKER_STOP_SECONDS)
 
     def _start_agent(self, instance: Instance) -> None:
-        command = [*PYTHON, "workers.agent", "--server", instance.url, "--name", AGENT_NAME]
+        state = str(self._data_dir / "agent")
+        command = [
+            *PYTHON, "workers.agent",
+            "--server", instance.url, "--name", AGENT_NAME, "--state-dir", state,
+        ]  # fmt: skip
         # By the environment: other users of the machine can read a command line.
-        self._add("agent", command, environment={"SNUGNET_API_KEY": instance.api_key})
+        self._add(
+            "agent",
+            command,
+            environment={"SNUGNET_API_KEY": instance.agent_key},
+            final_codes=(AGENT_RETIRED,),
+        )
 
     def _add(
         self,
@@ -183,6 +196,7 @@ class Supervisor:
         descriptors: tuple[int, ...] = (),
         death_signal: signal.Signals = signal.SIGTERM,
         stop_seconds: float = 15.0,
+        final_codes: tuple[int, ...] = (),
     ) -> Child:
         spec = ChildSpec(
             name=name,
@@ -191,6 +205,7 @@ class Supervisor:
             descriptors=(*descriptors, self._lock),
             death_signal=death_signal,
             stop_seconds=stop_seconds,
+            final_codes=final_codes,
         )
         child = Child(spec, self._logs)
         child.start()
@@ -212,8 +227,11 @@ class Supervisor:
             devices = client.devices()
         except SnugnetError:
             return False
-        # The clock is the database's, the same machine's; a second covers its rounding.
-        return any(d.name == AGENT_NAME and d.last_seen_at >= started_at - 1 for d in devices)
+        if any(child.spec.name == "agent" and child.has_ended for child in self._children):
+            return True
+        # The clock is the database's, the same machine's; a second covers its rounding. By any
+        # name: the device may have been renamed.
+        return any(device.last_seen_at >= started_at - 1 for device in devices)
 
     def _check_start(self, deadline: float, needed: list[Child]) -> None:
         if self._is_end_asked(READY_POLL_SECONDS):

@@ -1,10 +1,10 @@
 """The measuring agent: offers this machine to a server and measures what it is asked to.
 
-    python -m workers.agent --server http://host:8000 --name my-device
+    snugnet agent --server https://host --name my-device
 
-The key is read from SNUGNET_API_KEY, since arguments can be seen by every user of the machine.
-Where SNUGNET_QUIET_LOCK names a file, the agent owns its lock while it measures, and workers on
-the same machine pause.
+The key is best given as SNUGNET_API_KEY: arguments can be seen by every user of the machine. It
+needs the scope `devices:measure` and no other. Where SNUGNET_QUIET_LOCK names a file, the agent
+owns its lock while it measures, and workers on the same machine pause.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +22,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from predictors.device import probe_device
 from predictors.measuring import run_measuring_spec
+from predictors.memory import SpecTooLarge
+from predictors.probe import probe_device
 from predictors.protocol import MeasuringAborted
+from predictors.runtimes.base import LoadingFailed, RuntimeMissing
 from predictors.spec import MeasuringSpec
-from search.errors import SnugnetError
-from service.client import ApiError, Client, Conflict, NotAllowed, Unreachable
-from service.schemas import ClaimedMeasurementJob
+from search.errors import InvalidInput, SnugnetError
+from service.client import ApiError, Client, Conflict, NotAllowed, Rejected, Unreachable
+from service.device_schemas import ClaimedMeasurementJob
+from service.ids import new_id
+from workers.agent_state import default_state_dir, hold_identity
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +40,16 @@ CLAIM_WAIT_S = 20.0
 MIN_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 REPORT_PATIENCE_S = 600.0
+REGISTER_EVERY_S = 600.0
+IN_USE_PATIENCE_S = 90.0  # the server forgets an agent that it did not hear for 60 s
 MAX_SESSIONS = 2  # of one request, when the first was noisy
 LOCK_POLL_S = 0.02  # shorter than a worker's pause between two steps, or the agent would starve
+
+REFUSED = 1  # exit status: another key or name is needed
+RETIRED = 3  # exit status: nothing is to be measured here any more
+
+# What would fail on this machine again.
+FINAL_ERRORS = (InvalidInput, SpecTooLarge, RuntimeMissing, LoadingFailed)
 
 
 class Agent:
@@ -47,13 +60,19 @@ class Agent:
         connect: Callable[[], Client],
         name: str,
         *,
+        agent_id: str | None = None,
         quiet_lock: Path | None = None,
         claim_wait_s: float = CLAIM_WAIT_S,
+        in_use_patience_s: float = IN_USE_PATIENCE_S,
     ) -> None:
         self._connect = connect
         self._name = name
+        self._agent_id = agent_id or new_id("agent")
         self._quiet_lock = quiet_lock
         self._claim_wait_s = claim_wait_s
+        self._in_use_patience_s = in_use_patience_s
+        self._in_use_since: float | None = None
+        self._backoff_s = MIN_BACKOFF_S
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -61,33 +80,51 @@ class Agent:
         self._stopping.set()
 
     def run(self) -> None:
-        """Serves until `stop`; outlives restarts of the server.
+        """Serves until `stop`; outlives restarts of the server and losses of the network.
 
         Raises:
             NotAllowed: the server does not accept the key.
+            Rejected: it does not accept the name, or what this machine says it is.
+            Conflict: the device was retired, or another agent is connected under its name.
         """
-        backoff_s = MIN_BACKOFF_S
         while not self._stopping.is_set():
             try:
                 with self._connect() as client:
                     self._serve(client)
-                backoff_s = MIN_BACKOFF_S
-            except NotAllowed:
+            except (NotAllowed, Rejected):
                 raise
             except (ApiError, Unreachable) as error:
-                logger.warning("no work for %.1f s: %s", backoff_s, error)
-                self._stopping.wait(backoff_s)
-                backoff_s = min(MAX_BACKOFF_S, 2 * backoff_s)
+                if isinstance(error, Conflict):
+                    self._check_patience(error)
+                logger.warning("no work for %.1f s: %s", self._backoff_s, error)
+                self._stopping.wait(self._backoff_s)
+                self._backoff_s = min(MAX_BACKOFF_S, 2 * self._backoff_s)
+
+    def _check_patience(self, error: Conflict) -> None:
+        """Raises: the error, once it is clear that waiting does not help."""
+        if error.problem.code == "device_retired":
+            raise error
+        if error.problem.code == "device_in_use":
+            now = time.monotonic()
+            self._in_use_since = self._in_use_since or now
+            if now - self._in_use_since >= self._in_use_patience_s:
+                raise error
 
     def _serve(self, client: Client) -> None:
-        """Registers and works until the server says nothing for a while; then registers anew."""
-        device = client.register_device(self._name, probe_device().to_dict())
+        """Registers, and works until it is time to register anew."""
+        identity = probe_device().to_dict()
+        device = client.register_device(self._name, identity, self._agent_id)
+        self._backoff_s, self._in_use_since = MIN_BACKOFF_S, None
         logger.info("serving %s as %s (%s)", client.url, device.name, device.id)
+        registered_at = time.monotonic()
         while not self._stopping.is_set():
-            claimed = client.claim_measurement_job(device.id, wait_s=self._claim_wait_s)
-            if claimed is None:
+            claimed = client.claim_measurement_job(
+                device.id, agent_id=self._agent_id, wait_s=self._claim_wait_s
+            )
+            if claimed is not None:
+                self._work(client, claimed)
+            elif time.monotonic() - registered_at >= REGISTER_EVERY_S:
                 return
-            self._work(client, claimed)
 
     def _work(self, client: Client, claimed: ClaimedMeasurementJob) -> None:
         started = time.monotonic()
@@ -97,18 +134,40 @@ class Agent:
             except MeasuringAborted:
                 logger.warning("dropped %s", claimed.id)
                 return
-            except Unreachable:
+            except (NotAllowed, Unreachable):
                 raise
             except Exception as error:
                 logger.exception("%s failed", claimed.id)
-                code = error.code if isinstance(error, SnugnetError) else "measuring_failed"
-                message = str(error) or type(error).__name__
-                self._report(
-                    lambda: client.report_failure(claimed.id, claimed.token, code, message)
-                )
+                self._give_up(client, claimed, error)
                 return
-            self._report(lambda: client.report_result(claimed.id, claimed.token, result))
+            self._hand_in(client, claimed, result)
         logger.info("measured %s in %.1f s", claimed.id, time.monotonic() - started)
+
+    def _hand_in(
+        self, client: Client, claimed: ClaimedMeasurementJob, result: dict[str, object]
+    ) -> None:
+        try:
+            self._report(lambda: client.report_result(claimed.id, claimed.token, result))
+        except (Rejected, InvalidInput) as error:
+            logger.error("the result of %s was refused: %s", claimed.id, error)
+            self._give_up(client, claimed, error, code="invalid_result")
+
+    def _give_up(
+        self,
+        client: Client,
+        claimed: ClaimedMeasurementJob,
+        error: Exception,
+        code: str | None = None,
+    ) -> None:
+        is_final = code is None and isinstance(error, FINAL_ERRORS)
+        if code is None:
+            code = error.code if isinstance(error, SnugnetError) else "measuring_failed"
+        message = str(error) or type(error).__name__
+        self._report(
+            lambda: client.report_failure(
+                claimed.id, claimed.token, code, message, retry=not is_final
+            )
+        )
 
     def _measure(
         self, client: Client, claimed: ClaimedMeasurementJob, lease: _Lease
@@ -205,32 +264,49 @@ def _try_lock(descriptor: int) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the process; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="snugnet agent", description="Measure on this machine.")
-    parser.add_argument(
-        "--server", default=os.environ.get("SNUGNET_URL"), help="URL of the server"
-    )
-    parser.add_argument("--key", default=os.environ.get("SNUGNET_API_KEY", ""), help="API key")
-    parser.add_argument("--name", default="this-cpu", help="name of this device")
-    args = parser.parse_args(argv)
-    if not args.server:
-        parser.error("--server or SNUGNET_URL is needed")
+    args = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     lock = os.environ.get("SNUGNET_QUIET_LOCK")
-    agent = Agent(
-        lambda: Client(args.server, args.key),
-        args.name,
-        quiet_lock=Path(lock) if lock else None,
-    )
     signal.signal(signal.SIGTERM, _exit)
     try:
-        agent.run()
+        with hold_identity(args.state_dir or default_state_dir(), args.name) as agent_id:
+            agent = Agent(
+                lambda: Client(args.server, args.key),
+                args.name,
+                agent_id=agent_id,
+                quiet_lock=Path(lock) if lock else None,
+            )
+            agent.run()
     except NotAllowed as error:
-        logger.error("the server does not accept this agent: %s", error)
-        return 1
+        return _refused(f"the server does not accept this key: {error}")
+    except SnugnetError as error:
+        is_retired = isinstance(error, Conflict) and error.problem.code == "device_retired"
+        return _refused(str(error), RETIRED if is_retired else REFUSED)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="snugnet agent", description="Measure on this machine.")
+    parser.add_argument(
+        "--server", "--url", default=os.environ.get("SNUGNET_URL"), help="URL of the server"
+    )
+    parser.add_argument(
+        "--key", "--api-key", default=os.environ.get("SNUGNET_API_KEY", ""), help="API key"
+    )
+    parser.add_argument("--name", default="this-cpu", help="name of this device")
+    parser.add_argument("--state-dir", type=Path, default=None, help="where it keeps its identity")
+    args = parser.parse_args(argv)
+    if not args.server:
+        parser.error("--server or SNUGNET_URL is needed")
+    return args
+
+
+def _refused(reason: str, status: int = REFUSED) -> int:
+    sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+    return status
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

@@ -15,11 +15,15 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from predictors.workload import Workload
+from predictors.key import PredictorKey, shape_key
+from predictors.predictor import LatencyPredictor
+from predictors.rows import LatencyRow
 from search.errors import InvalidInput
-from service import evaluations, measurement_jobs, predictor_store, steps
+from search.space import ModelShape
+from service import evaluations, measurement_jobs, measurements, predictor_store, steps
 from service.artifacts import ArtifactStore
 from service.db import Database
+from service.device_schemas import OnboardingSpec
 from service.devices import DeviceInfo, find_device
 from service.evaluations import Evaluation
 from service.events import append_event
@@ -74,6 +78,10 @@ class JobContext:
     @cached_property
     def spec(self) -> JobSpec:
         return JobSpec.model_validate(self.spec_json)
+
+    @cached_property
+    def onboarding_spec(self) -> OnboardingSpec:
+        return OnboardingSpec.model_validate(self.spec_json)
 
     # --- stopping ---------------------------------------------------------------------------
 
@@ -178,33 +186,53 @@ class JobContext:
             return job.result
 
     def save_predictor(
-        self,
-        device_id: str,
-        workload: dict[str, Any],
-        payload: dict[str, Any],
-        fit_report: dict[str, Any],
-        *,
-        workload_key: str | None = None,
+        self, device_id: str, predictor: LatencyPredictor, fit_report: Mapping[str, Any]
     ) -> str:
-        """Keep a predictor under its workload's key, or under a narrower one."""
+        """Keep it as the newest of its key and shape; its id."""
         with self._guarded() as session:
             return predictor_store.save_predictor(
                 session,
                 device_id,
-                workload,
-                payload,
-                fit_report,
-                workload_key=workload_key or Workload.from_dict(workload).key,
+                key=predictor.key,
+                shape_key=shape_key(predictor.shape),
+                payload=predictor.to_json(),
+                fit_report=dict(fit_report),
                 job_id=self.job_id,
             )
 
     def find_predictor(
-        self, device_id: str, workload_key: str
-    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Payload and fit report of the newest predictor."""
+        self, device_id: str, key: PredictorKey, shape: ModelShape, max_age_seconds: float
+    ) -> tuple[LatencyPredictor, dict[str, Any]] | None:
+        """The newest one with its fit report, unless it is too old or of another version."""
         with self._database.read() as session:
-            found = predictor_store.find_predictor(session, device_id, workload_key)
-        return None if found is None else (found.payload, found.fit_report)
+            found = predictor_store.find_predictor(session, device_id, key.text, shape_key(shape))
+        if found is None or found.created_at < time.time() - max_age_seconds:
+            return None
+        try:
+            return LatencyPredictor.from_json(found.payload), found.fit_report
+        except InvalidInput:
+            return None
+
+    def source_predictors(self, key: PredictorKey, shape: ModelShape) -> list[LatencyPredictor]:
+        """Predictors of other devices or runtimes for the same shape and precision."""
+        with self._database.read() as session:
+            payloads = predictor_store.source_payloads(session, key, shape_key(shape))
+        sources = []
+        for payload in payloads:
+            try:
+                sources.append(LatencyPredictor.from_json({**payload, "sources": []}))
+            except InvalidInput:
+                continue
+        return sources
+
+    def earlier_rows(
+        self, device_id: str, key: PredictorKey, shape: ModelShape
+    ) -> list[LatencyRow]:
+        """What quiet sessions outside of this job measured on the device as it is now."""
+        with self._database.read() as session:
+            return measurements.latency_rows(
+                session, device_id, key.text, shape_key(shape), not_of_job=self.job_id
+            )
 
     # ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ HANDLER_PATHS: Mapping[str, str] = {
     for kind in (
         "prepare",
         "onboard",
+        "onboarding",
         "teacher",
         "reorder",
         "supernet",

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from service.api.dependencies import Key, Service
+from service.api.dependencies import BlobsKey, JobsKey, Service
 from service.artifacts import get_artifact
 from service.problems import NotFound
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1", tags=["artifacts"])
 
 
 @router.get("/artifacts/{artifact_id}/content", response_class=FileResponse)
-def content(artifact_id: str, request: Request, parts: Service, _key: Key) -> Response:
+def content(artifact_id: str, request: Request, parts: Service, _key: JobsKey) -> Response:
     """The file; ranges and `If-None-Match` are answered."""
     with parts.database.read() as session:
         row = get_artifact(session, artifact_id)
@@ -26,7 +26,7 @@ def content(artifact_id: str, request: Request, parts: Service, _key: Key) -> Re
 
 
 @router.get("/blobs/{sha256}", response_class=FileResponse)
-def blob(sha256: str, request: Request, parts: Service, _key: Key) -> Response:
+def blob(sha256: str, request: Request, parts: Service, _key: BlobsKey) -> Response:
     path = parts.store.path(sha256)
     return _file_response(request, path, sha256, "application/octet-stream", sha256)
 

@@ -1,17 +1,18 @@
-"""What a route needs: the service's parts, and a caller with a key."""
+"""What a route needs: the service's parts, and a caller whose key allows it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service import auth
 from service.artifacts import FilesystemArtifactStore
-from service.auth import find_key, is_use_stale, note_use
 from service.db import Database
 from service.notifier import Notifier
-from service.problems import Unauthenticated
+from service.problems import InsufficientScope, Unauthenticated
 from service.queue import JobQueue
 from service.settings import Settings
 
@@ -36,24 +37,37 @@ def get_parts(request: Request) -> Parts:
 Service = Annotated[Parts, Depends(get_parts)]
 
 
-def require_key(request: Request, parts: Service) -> str:
-    """The id of the caller's key.
+def _require(*scopes: str) -> Callable[[Request, Parts], str]:
+    """A dependency that gives the id of the caller's key, which must have one of `scopes`.
 
     Raises:
-        Unauthenticated: there is none, or it is unknown.
+        Unauthenticated: there is no key, or it is unknown, revoked or expired.
+        InsufficientScope: it is good, but not for this.
     """
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise Unauthenticated("send the API key as 'Authorization: Bearer snug_...'")
-    with parts.database.read() as session:
-        found = find_key(session, key.strip())
-        is_stale = found is not None and is_use_stale(session, found)
-    if found is None:
-        raise Unauthenticated("this API key is unknown")
-    if is_stale:
-        with parts.database.write() as session:
-            note_use(session, found.id)
-    return found.id
+
+    def require_key(request: Request, parts: Service) -> str:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthenticated("send the API key as 'Authorization: Bearer snug_...'")
+        with parts.database.read() as session:
+            found = auth.find_key(session, key.strip())
+            refused = auth.why_refused(session, found)
+            if found is None or refused is not None:
+                raise Unauthenticated(refused or "")
+            is_stale = auth.is_use_stale(session, found)
+        if not set(scopes) & set(auth.scopes_of(found)):
+            raise InsufficientScope(scopes)
+        if is_stale:
+            with parts.database.write() as session:
+                auth.note_use(session, found.id)
+        return found.id
+
+    return require_key
 
 
-Key = Annotated[str, Depends(require_key)]
+JobsKey = Annotated[str, Depends(_require(auth.JOBS))]
+DevicesKey = Annotated[str, Depends(_require(auth.DEVICES))]
+UploadsKey = Annotated[str, Depends(_require(auth.JOBS, auth.DEVICES))]
+MeasureKey = Annotated[str, Depends(_require(auth.MEASURE))]
+BlobsKey = Annotated[str, Depends(_require(auth.MEASURE, auth.JOBS))]
+AdminKey = Annotated[str, Depends(_require(auth.ADMIN))]

@@ -1,82 +1,122 @@
-"""Devices over HTTP: agents register here and ask for work."""
+"""Devices over HTTP: list them, rename or retire one, ask it for measurements."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
-from sqlalchemy import and_, or_, select
+from fastapi import APIRouter, Query
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
-from service import devices, measurement_jobs
-from service.api.dependencies import Key, Parts, Service
+from search.errors import InvalidInput
+from service import devices, measurement_jobs, onboardings
+from service.api.dependencies import DevicesKey, Service
+from service.api.measurement_jobs import to_measurement_job
+from service.api.onboardings import to_onboarding
 from service.db import epoch_now
-from service.models import MeasurementJob
-from service.problems import NotFound
-from service.schemas import ClaimedMeasurementJob, Device, DevicePage, NewDevice
+from service.device_schemas import (
+    Device,
+    DeviceChange,
+    DevicePage,
+    MeasurementJob,
+    MeasureRequest,
+    Onboarding,
+    OnboardingRequest,
+)
+from service.models import Device as DeviceRow
+from service.models import PredictorRow
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
-MAX_WAIT_SECONDS = 20.0
-
 
 @router.get("")
-def list_all(parts: Service, _key: Key) -> DevicePage:
+def list_all(
+    parts: Service, _key: DevicesKey, retired: Annotated[bool, Query()] = False
+) -> DevicePage:
+    """Those in use; with `retired`, the others too."""
     with parts.database.read() as session:
-        rows = devices.list_devices(session)
-        return DevicePage(items=[Device.model_validate(row) for row in rows])
+        rows = devices.list_devices(session, with_retired=retired)
+        return DevicePage(items=[to_device(session, row) for row in rows])
 
 
-@router.post("")
-def register(new: NewDevice, parts: Service, _key: Key) -> Device:
-    """Make a device known, or note that its agent is alive."""
-    with parts.database.write() as session:
-        row = devices.register_device(session, new.name, new.identity)
-        return Device.model_validate(row)
-
-
-@router.post(
-    "/{device_id}/measurement-jobs/claim",
-    response_model=ClaimedMeasurementJob,
-    responses={204: {"description": "no work came up"}},
-)
-async def claim(
-    device_id: str,
-    parts: Service,
-    key: Key,
-    wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
-) -> ClaimedMeasurementJob | Response:
-    """The device's next work under a lease; waits up to `wait_s` for some."""
-    await run_in_threadpool(_touch, parts, device_id)
-    claimed = await parts.notifier.wait_for(lambda: _claim(parts, device_id, key), wait_s)
-    return claimed or Response(status_code=204)
-
-
-def _touch(parts: Parts, device_id: str) -> None:
-    with parts.database.write() as session:
-        if devices.touch_device(session, device_id) is None:
-            raise NotFound("device", device_id)
-
-
-def _claim(parts: Parts, device_id: str, key: str) -> ClaimedMeasurementJob | None:
-    lease_seconds = parts.settings.lease_seconds
-    # Looking first keeps idle agents from taking the writer's lock every second.
+@router.get("/{device_id}")
+def get(device_id: str, parts: Service, _key: DevicesKey) -> Device:
+    """By id or name."""
     with parts.database.read() as session:
-        if not _has_work(session, device_id):
-            return None
+        return to_device(session, devices.get_device(session, device_id))
+
+
+@router.patch("/{device_id}")
+def change(device_id: str, body: DeviceChange, parts: Service, _key: DevicesKey) -> Device:
+    """Rename it, retire it, or bring it back. Its agent stays its own under any name."""
+    if body.name is None and body.retired is None:
+        raise InvalidInput("body", "give a name, or retired")
     with parts.database.write() as session:
-        lease = measurement_jobs.claim(session, device_id, key, lease_seconds)
-    if lease is None:
-        return None
-    return ClaimedMeasurementJob(
-        id=lease.id, token=lease.token, spec=lease.spec, lease_seconds=lease_seconds
+        row = devices.get_device(session, device_id)
+        if body.name is not None and body.name != row.name:
+            devices.rename_device(session, row, body.name)
+        if body.retired is not None:
+            _set_retired(session, row, body.retired)
+        answer = to_device(session, row)
+    parts.notifier.notify()
+    return answer
+
+
+@router.delete("/{device_id}")
+def retire(device_id: str, parts: Service, _key: DevicesKey) -> Device:
+    """Measure on it no more; what was measured stays. Repeating it changes nothing."""
+    with parts.database.write() as session:
+        row = devices.get_device(session, device_id)
+        _set_retired(session, row, True)
+        answer = to_device(session, row)
+    parts.notifier.notify()
+    return answer
+
+
+@router.post("/{device_id}:onboard", status_code=202)
+def onboard(
+    device_id: str, body: OnboardingRequest, parts: Service, _key: DevicesKey
+) -> Onboarding:
+    """Learn how fast the device runs the networks of a space."""
+    with parts.database.write() as session:
+        row = devices.get_device(session, device_id)
+        answer = to_onboarding(onboardings.create_onboarding(session, row, body))
+    parts.notifier.notify()
+    return answer
+
+
+@router.post("/{device_id}:measure", status_code=202)
+def measure(
+    device_id: str, body: MeasureRequest, parts: Service, _key: DevicesKey
+) -> MeasurementJob:
+    """Time some networks; the answer names the work to ask after."""
+    with parts.database.write() as session:
+        row = devices.get_device(session, device_id)
+        answer = to_measurement_job(session, onboardings.create_measurement(session, row, body))
+    parts.notifier.notify()
+    return answer
+
+
+def to_device(session: Session, row: DeviceRow) -> Device:
+    of_device = select(func.count()).where(PredictorRow.device_id == row.id)
+    return Device(
+        id=row.id,
+        name=row.name,
+        identity=row.identity,
+        fingerprint=row.fingerprint,
+        last_seen_at=row.last_seen_at,
+        is_online=row.retired_at is None and devices.is_online(session, row),
+        retired_at=row.retired_at,
+        num_predictors=session.execute(of_device).scalar_one(),
     )
 
 
-def _has_work(session: Session, device_id: str) -> bool:
-    ran_out = and_(MeasurementJob.state == "running", MeasurementJob.lease_until <= epoch_now())
-    query = select(MeasurementJob.id).where(
-        MeasurementJob.device_id == device_id, or_(MeasurementJob.state == "ready", ran_out)
-    )
-    return session.execute(query.limit(1)).first() is not None
+def _set_retired(session: Session, row: DeviceRow, retired: bool) -> None:
+    if retired == (row.retired_at is not None):
+        return
+    row.retired_at = epoch_now() if retired else None
+    session.flush()
+    session.refresh(row)
+    if retired:
+        message = f"the device {row.name!r} was retired"
+        measurement_jobs.fail_all_of(session, row.id, "device_retired", message)

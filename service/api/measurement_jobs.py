@@ -1,40 +1,36 @@
-"""Work of measuring agents over HTTP: renew the lease, hand in a result, give up."""
+"""Work of measuring agents, as those who asked for it see it."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
-from service import measurement_jobs
-from service.api.dependencies import Key, Service
-from service.schemas import LeaseRenewal, MeasurementFailure, MeasurementResult
+from service import measurement_jobs, measurements
+from service.api.dependencies import DevicesKey, Service
+from service.device_schemas import MeasurementJob
+from service.models import MeasurementJob as MeasurementJobRow
+from service.problems import NotFound
 
-router = APIRouter(prefix="/v1/measurement-jobs", tags=["measurement jobs"])
-
-
-@router.post("/{measurement_job_id}/renew", status_code=204)
-def renew(measurement_job_id: str, body: LeaseRenewal, parts: Service, _key: Key) -> Response:
-    with parts.database.write() as session:
-        measurement_jobs.renew(
-            session, measurement_job_id, body.token, parts.settings.lease_seconds
-        )
-    return Response(status_code=204)
+router = APIRouter(prefix="/v1/measurement-jobs", tags=["measurements"])
 
 
-@router.post("/{measurement_job_id}/result", status_code=204)
-def result(
-    measurement_job_id: str, body: MeasurementResult, parts: Service, _key: Key
-) -> Response:
-    with parts.database.write() as session:
-        measurement_jobs.complete(session, measurement_job_id, body.token, body.result)
-    parts.notifier.notify()
-    return Response(status_code=204)
+@router.get("/{measurement_job_id}")
+def get(measurement_job_id: str, parts: Service, _key: DevicesKey) -> MeasurementJob:
+    with parts.database.read() as session:
+        row = measurement_jobs.get(session, measurement_job_id)
+        if row is None:
+            raise NotFound("measurement job", measurement_job_id)
+        return to_measurement_job(session, row)
 
 
-@router.post("/{measurement_job_id}/failure", status_code=204)
-def failure(
-    measurement_job_id: str, body: MeasurementFailure, parts: Service, _key: Key
-) -> Response:
-    with parts.database.write() as session:
-        measurement_jobs.fail(session, measurement_job_id, body.token, body.code, body.message)
-    parts.notifier.notify()
-    return Response(status_code=204)
+def to_measurement_job(session: Session, row: MeasurementJobRow) -> MeasurementJob:
+    return MeasurementJob(
+        id=row.id,
+        device_id=row.device_id,
+        state=row.state,
+        attempts=row.attempts,
+        error=row.error,
+        session_id=measurements.session_of(session, row.id),
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

@@ -6,14 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from service import jobs
-from service.api.dependencies import Key, Service
+from service.api.dependencies import JobsKey, Service
+from service.api.feeds import MAX_WAIT_SECONDS, wait_for_events
 from service.artifacts import list_artifacts
 from service.evaluations import list_evaluations
-from service.events import list_events
-from service.job_states import TERMINAL
 from service.models import Job as JobRow
 from service.problems import NotFound
 from service.schemas import (
@@ -21,7 +19,6 @@ from service.schemas import (
     ArtifactPage,
     Evaluation,
     EvaluationPage,
-    Event,
     EventPage,
     Job,
     JobPage,
@@ -34,11 +31,9 @@ from service.submission import check_submission
 
 router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 
-MAX_WAIT_SECONDS = 20.0
-
 
 @router.post("", status_code=201)
-def submit(spec: JobSpec, parts: Service, _key: Key) -> Job:
+def submit(spec: JobSpec, parts: Service, _key: JobsKey) -> Job:
     with parts.database.read() as session:
         check_submission(session, parts.store, spec)
     with parts.database.write() as session:
@@ -52,7 +47,7 @@ def submit(spec: JobSpec, parts: Service, _key: Key) -> Job:
 
 @router.get("")
 def list_all(
-    parts: Service, _key: Key, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    parts: Service, _key: JobsKey, limit: Annotated[int, Query(ge=1, le=500)] = 50
 ) -> JobPage:
     """Newest first."""
     with parts.database.read() as session:
@@ -60,18 +55,18 @@ def list_all(
 
 
 @router.get("/{job_id}")
-def get(job_id: str, parts: Service, _key: Key) -> Job:
+def get(job_id: str, parts: Service, _key: JobsKey) -> Job:
     with parts.database.read() as session:
         return to_job(_job(session, job_id))
 
 
 @router.post("/{job_id}/cancel", status_code=202)
-def cancel(job_id: str, parts: Service, _key: Key) -> Job:
+def cancel(job_id: str, parts: Service, _key: JobsKey) -> Job:
     """Ask the job to stop. Repeating it, or asking it of a job that has ended, changes nothing."""
     with parts.database.write() as session:
+        _job(session, job_id)
         row = jobs.request_cancel(session, job_id)
-        if row is None:
-            raise NotFound("search job", job_id)
+        assert row is not None, "just found"
         answer = to_job(row)
     parts.notifier.notify()
     return answer
@@ -81,32 +76,18 @@ def cancel(job_id: str, parts: Service, _key: Key) -> Job:
 async def events(
     job_id: str,
     parts: Service,
-    _key: Key,
+    _key: JobsKey,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
 ) -> EventPage:
     """Events after `after`; waits up to `wait_s` for one while the job goes on."""
-
-    def read() -> EventPage:
-        with parts.database.read() as session:
-            # The state first: an event of a job that is seen as ended is then never missed.
-            state = JobState(_job(session, job_id).state)
-            rows = list_events(session, job_id, after=after, limit=limit + 1)
-        items = [Event.model_validate(row) for row in rows[:limit]]
-        return EventPage(items=items, job_state=state, more=len(rows) > limit)
-
-    def read_news() -> EventPage | None:
-        page = read()
-        return page if page.items or page.job_state in TERMINAL else None
-
-    news = await parts.notifier.wait_for(read_news, wait_s)
-    return news if news is not None else await run_in_threadpool(read)
+    return await wait_for_events(parts, _job, job_id, after=after, limit=limit, wait_s=wait_s)
 
 
 @router.get("/{job_id}/evaluations")
 def evaluations(
-    job_id: str, parts: Service, _key: Key, source: str | None = None
+    job_id: str, parts: Service, _key: JobsKey, source: str | None = None
 ) -> EvaluationPage:
     with parts.database.read() as session:
         _job(session, job_id)
@@ -115,7 +96,7 @@ def evaluations(
 
 
 @router.get("/{job_id}/artifacts")
-def artifacts(job_id: str, parts: Service, _key: Key) -> ArtifactPage:
+def artifacts(job_id: str, parts: Service, _key: JobsKey) -> ArtifactPage:
     with parts.database.read() as session:
         _job(session, job_id)
         rows = list_artifacts(session, job_id)
@@ -128,16 +109,8 @@ def to_job(row: JobRow) -> Job:
         name=row.name,
         state=JobState(row.state),
         stage=row.stage,
-        progress=JobProgress(
-            done=row.progress_done or 0,
-            total=row.progress_total or 0,
-            unit=row.progress_unit or "",
-        ),
-        reason=(
-            JobReason(code=row.reason_code, message=row.reason_message or "")
-            if row.reason_code
-            else None
-        ),
+        progress=progress_of(row),
+        reason=reason_of(row),
         seed=row.seed,
         spec=row.spec,
         result=row.result,
@@ -147,8 +120,22 @@ def to_job(row: JobRow) -> Job:
     )
 
 
+def progress_of(row: JobRow) -> JobProgress:
+    return JobProgress(
+        done=row.progress_done or 0,
+        total=row.progress_total or 0,
+        unit=row.progress_unit or "",
+    )
+
+
+def reason_of(row: JobRow) -> JobReason | None:
+    if not row.reason_code:
+        return None
+    return JobReason(code=row.reason_code, message=row.reason_message or "")
+
+
 def _job(session: Session, job_id: str) -> JobRow:
-    row = jobs.get_job(session, job_id)
+    row = jobs.get_job(session, job_id, jobs.SEARCH)
     if row is None:
         raise NotFound("search job", job_id)
     return row

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from search.errors import InvalidInput
 from service import uploads
-from service.api.dependencies import Key, Parts, Service
+from service.api.dependencies import Parts, Service, UploadsKey
 from service.models import Upload as UploadRow
 from service.models import UploadFile
 from service.problems import Conflict
@@ -24,7 +24,7 @@ WRITE_BYTES = 1 << 20
 
 
 @router.post("", status_code=201)
-def create(new: NewUpload, parts: Service, _key: Key) -> Upload:
+def create(new: NewUpload, parts: Service, _key: UploadsKey) -> Upload:
     with parts.database.write() as session:
         unused = uploads.delete_abandoned(session)
         upload = _to_upload(session, parts, uploads.create_upload(session, new))
@@ -33,14 +33,14 @@ def create(new: NewUpload, parts: Service, _key: Key) -> Upload:
 
 
 @router.get("/{upload_id}")
-def get(upload_id: str, parts: Service, _key: Key) -> Upload:
+def get(upload_id: str, parts: Service, _key: UploadsKey) -> Upload:
     with parts.database.read() as session:
         return _to_upload(session, parts, uploads.get_upload(session, upload_id))
 
 
 @router.put("/{upload_id}/files/{name}", status_code=204)
 async def receive(
-    upload_id: str, name: str, request: Request, parts: Service, _key: Key
+    upload_id: str, name: str, request: Request, parts: Service, _key: UploadsKey
 ) -> Response:
     """The file's bytes, streamed; they must have the size and the hash that were declared."""
     file = await run_in_threadpool(_expected_file, parts, upload_id, name)
@@ -63,7 +63,7 @@ async def receive(
 
 
 @router.post("/{upload_id}/finalize")
-def finalize(upload_id: str, parts: Service, _key: Key) -> Upload:
+def finalize(upload_id: str, parts: Service, _key: UploadsKey) -> Upload:
     """Check the files as a whole. When something is wrong the upload is gone afterwards."""
     with parts.database.read() as session:
         upload = uploads.get_upload(session, upload_id)
@@ -87,7 +87,7 @@ def finalize(upload_id: str, parts: Service, _key: Key) -> Upload:
 
 
 @router.delete("/{upload_id}", status_code=204)
-def discard(upload_id: str, parts: Service, _key: Key) -> Response:
+def discard(upload_id: str, parts: Service, _key: UploadsKey) -> Response:
     """Give up an upload that was not finalized."""
     with parts.database.read() as session:
         if uploads.get_upload(session, upload_id).state != "open":

@@ -31,7 +31,7 @@ def exit_code(error: SnugnetError) -> int:
 def report(error: SnugnetError) -> None:
     """In one line, without a traceback; with the request's id where the server has more to say."""
     text = " ".join(str(error).split())
-    if isinstance(error, NotAllowed):
+    if isinstance(error, NotAllowed) and error.problem.status == 401:
         text += " (give --api-key or SNUGNET_API_KEY)"
     elif isinstance(error, ApiError) and error.problem.status >= 500:
         text += f" (request {error.problem.request_id})"

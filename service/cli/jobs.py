@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.cli.connection import ApiKey, Url, connect
 from service.cli.errors import JOB_FAILED
+from service.cli.tables import make_table, print_table, utc
 from service.cli.watching import watch_job
 from service.client import Client
 from service.jobfile import load_job_file
 from service.schemas import JobState
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a search job.")]
-# A device whose agent was silent for this long is shown as away.
-SILENT_SECONDS = 90.0
 
 
 def submit(
@@ -53,11 +48,10 @@ def list_jobs(
     """List the newest jobs."""
     with connect(url, api_key) as client:
         found = client.jobs(limit)
-    table = _table("id", "name", "state", "stage", "created (UTC)")
+    table = make_table("id", "name", "state", "stage", "created (UTC)")
     for job in found:
-        created = datetime.fromtimestamp(job.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.id, job.name, job.state, job.stage or "", created)
-    _print(table)
+        table.add_row(job.id, job.name, job.state, job.stage or "", utc(job.created_at))
+    print_table(table)
 
 
 def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
@@ -81,24 +75,6 @@ def download(
         typer.echo("the job has made nothing yet", err=True)
 
 
-def devices(url: Url = None, api_key: ApiKey = None) -> None:
-    """List the devices that can be measured on."""
-    with connect(url, api_key) as client:
-        found = client.devices()
-    table = _table("name", "processor", "cores", "runtimes", "agent")
-    for device in found:
-        runtimes = device.identity.get("runtimes") or {}
-        is_away = time.time() - device.last_seen_at > SILENT_SECONDS
-        table.add_row(
-            device.name,
-            str(device.identity.get("cpu_model", "")),
-            str(device.identity.get("num_cores", "")),
-            ", ".join(f"{name} {version}" for name, version in sorted(runtimes.items())),
-            "away" if is_away else "connected",
-        )
-    _print(table)
-
-
 def _follow(client: Client, job_id: str) -> None:
     try:
         job = watch_job(client, job_id)
@@ -107,16 +83,3 @@ def _follow(client: Client, job_id: str) -> None:
         raise typer.Exit(130) from None
     if job.state is not JobState.SUCCEEDED:
         raise typer.Exit(JOB_FAILED)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table
-
-
-def _print(table: Table) -> None:
-    console = Console()
-    # Piped into another program, a row must stay one line, however long.
-    console.print(table, width=None if console.is_terminal else 1000, crop=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from search.errors import InvalidInput
 from service import embedded
-from service.cli.connection import ApiKey, DataDir, Url, local_data_dir
+from service.cli.connection import DataDir, local_data_dir
 from service.instance import DEFAULT_DATA_DIR, Instance, make_data_dir
 
 AGENT_MODULES = ("numpy", "onnx", "onnxruntime", "psutil")
@@ -45,9 +46,23 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 def agent(
-    url: Url = None,
-    api_key: ApiKey = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", "--url", envvar="SNUGNET_URL", help="Server to measure for."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            "--api-key",
+            envvar="SNUGNET_API_KEY",
+            help="API key with the scope devices:measure; best given by the environment.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of this device.")] = "this-cpu",
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the agent keeps its identity.", show_default=False)
+    ] = None,
 ) -> None:
     """Offer this machine to a server as a device to measure on."""
     missing = [module for module in AGENT_MODULES if find_spec(module) is None]
@@ -57,13 +72,15 @@ def agent(
             "install snugnet[agent]"
         )
     local = Instance.load(local_data_dir())
-    server = url or (local.url if local else None)
-    if server is None:
-        raise InvalidInput("--url", "no server: give --url or SNUGNET_URL")
-    if api_key is None and local is not None and local.url == server:
-        api_key = local.api_key
+    url = server or (local.url if local else None)
+    if url is None:
+        raise InvalidInput("--server", "no server: give --server or SNUGNET_URL")
+    if key is None and local is not None and local.url == url.rstrip("/"):
+        key = local.agent_key or local.api_key
     # By the environment: other users of the machine can read a command line.
-    os.environ["SNUGNET_API_KEY"] = api_key or ""
+    os.environ["SNUGNET_API_KEY"] = key or ""
+    argv = ["--server", url, "--name", name]
+    argv += ["--state-dir", str(state_dir)] if state_dir is not None else []
     # By name: the layers below do not import the workers.
     module = importlib.import_module("workers.agent")
-    raise typer.Exit(module.main(["--server", server, "--name", name]))
+    raise typer.Exit(module.main(argv))

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from search.errors import SnugnetError
-from service.cli import jobs, local
+from service.cli import devices, jobs, keys, local
 from service.cli.errors import exit_code, report
 
 app = typer.Typer(
@@ -24,8 +24,9 @@ app.command()(jobs.watch)
 app.command("jobs")(jobs.list_jobs)
 app.command()(jobs.cancel)
 app.command()(jobs.download)
-app.command()(jobs.devices)
+app.add_typer(devices.app, name="devices")
 app.command()(local.agent)
+app.add_typer(keys.app, name="keys")
 
 
 def run() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,39 +13,81 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from service.client import Client
-from service.schemas import Event, Job, JobState
+from service.device_schemas import Onboarding
+from service.schemas import Event, EventPage, Job, JobState
 
 STAGES = ("prepare", "onboard", "teacher", "supernet", "search", "finish", "report")
 # How old the bar on a terminal may get; events arrive by themselves.
 REFRESH_SECONDS = 2.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Followed:
+    """A job of some kind, and how to ask after it. `page` takes a `seq` and a wait in seconds."""
+
+    fetch: Callable[[], Job | Onboarding]
+    events: Callable[[], Iterator[Event]]
+    page: Callable[[int, float], EventPage]
+
+
 def watch_job(client: Client, job_id: str, console: Console | None = None) -> Job:
     """Show the job until it has ended; its final state."""
     console = console or Console()
+    _watch(
+        Followed(
+            fetch=lambda: client.job(job_id),
+            events=lambda: client.events(job_id),
+            page=lambda after, wait_s: client.events_page(job_id, after=after, wait_s=wait_s),
+        ),
+        console,
+    )
     job = client.job(job_id)
-    if console.is_terminal and not console.is_dumb_terminal:
-        job = _watch_with_bar(client, job, console)
-    else:
-        for event in client.events(job_id):
-            _print_event(console, event)
-        job = client.job(job_id)
     _print_end(console, job)
     return job
 
 
-def _watch_with_bar(client: Client, job: Job, console: Console) -> Job:
+def watch_onboarding(
+    client: Client, onboarding_id: str, console: Console | None = None
+) -> Onboarding:
+    """Show it until it has ended; its final state."""
+    console = console or Console()
+    _watch(
+        Followed(
+            fetch=lambda: client.onboarding(onboarding_id),
+            events=lambda: client.onboarding_events(onboarding_id),
+            page=lambda after, wait_s: client.onboarding_events_page(
+                onboarding_id, after=after, wait_s=wait_s
+            ),
+        ),
+        console,
+    )
+    onboarding = client.onboarding(onboarding_id)
+    if onboarding.state is not JobState.SUCCEEDED:
+        _print_end(console, onboarding)
+    return onboarding
+
+
+def _watch(followed: Followed, console: Console) -> None:
+    if console.is_terminal and not console.is_dumb_terminal:
+        _watch_with_bar(followed, console)
+        return
+    for event in followed.events():
+        _print_event(console, event)
+
+
+def _watch_with_bar(followed: Followed, console: Console) -> None:
     after = 0
+    job = followed.fetch()
     with _bar(console) as progress:
         task = progress.add_task(_label(job), total=None, amount=_amount(job))
         while True:
-            page = client.events_page(job.id, after=after, wait_s=REFRESH_SECONDS)
+            page = followed.page(after, REFRESH_SECONDS)
             for event in page.items:
                 after = event.seq
                 _print_event(progress.console, event)
             if page.more:
                 continue
-            job = client.job(job.id)
+            job = followed.fetch()
             progress.update(
                 task,
                 description=_label(job),
@@ -53,7 +96,7 @@ def _watch_with_bar(client: Client, job: Job, console: Console) -> Job:
                 amount=_amount(job),
             )
             if page.job_state.is_final:
-                return job
+                return
 
 
 def _bar(console: Console) -> Progress:
@@ -69,12 +112,12 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _amount(job: Job) -> str:
+def _amount(job: Job | Onboarding) -> str:
     progress = job.progress
     return f"{progress.done:g}/{progress.total:g} {progress.unit}" if progress.total else ""
 
 
-def _label(job: Job) -> str:
+def _label(job: Job | Onboarding) -> str:
     if job.stage in STAGES:
         return f"{STAGES.index(job.stage) + 1}/{len(STAGES)} {job.stage}"
     return job.stage or job.state
@@ -89,7 +132,7 @@ def _print_event(console: Console, event: Event) -> None:
     console.print(f"{clock}  {event.message}", style=style, markup=False, highlight=False)
 
 
-def _print_end(console: Console, job: Job) -> None:
+def _print_end(console: Console, job: Job | Onboarding) -> None:
     if job.state is JobState.SUCCEEDED:
         _print_targets(console, job.result or {})
         return

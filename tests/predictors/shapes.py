@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from predictors.key import PredictorKey
 from predictors.workload import Workload
 from search.space import ModelShape, SearchSpace
 
@@ -32,3 +33,17 @@ TINY = ModelShape(
 )
 TINY_SPACE = SearchSpace.for_shape(TINY)
 WORKLOAD = Workload(batch_size=1, seq_len=64, threads=1)
+
+KEYS = {
+    precision: PredictorKey(
+        device_fingerprint="f00d",
+        runtime="onnxruntime",
+        runtime_version="1.0",
+        provider="cpu",
+        precision=precision,
+        threads=1,
+        phase="encode",
+    )
+    for precision in ("fp32", "int8")
+}
+MACS_PER_BYTE = {"fp32": 4.0, "int8": 8.0}

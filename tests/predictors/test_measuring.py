@@ -1,4 +1,4 @@
-"""The whole path on real, tiny networks: choose, build, measure, fit, predict."""
+"""A session on real, tiny networks, from the request to the answer."""
 
 from __future__ import annotations
 
@@ -6,92 +6,123 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from predictors.measuring import groups_by_size, run_measuring_spec, write_network
-from predictors.onboarding import choose_networks
-from predictors.predictor import rows_of
+from predictors.measuring import run_measuring_spec
 from predictors.protocol import MeasuringAborted
-from predictors.report import fit_and_report
+from predictors.runtimes.base import LoadingFailed, Network, RuntimeMissing
+from predictors.runtimes.onnx_file import onnx_file
+from predictors.runtimes.registry import find_runtimes
 from predictors.spec import MeasuringResult, MeasuringSpec, NetworkSpec
 from predictors.workload import Workload
+from search.errors import InvalidInput
 from search.space import SubnetConfig
-from tests.predictors.shapes import TINY, TINY_SPACE
+from tests.predictors.shapes import TINY
 
 SHORT = Workload(seq_len=8)
+SUBNET = SubnetConfig(layers=(0, 2), num_heads=(1, 2), ffn_dim=(16, 32))
 
 
-def test_choose_measure_fit_and_predict() -> None:
-    plan = choose_networks(TINY_SPACE, TINY, SHORT, num_networks=12, num_holdout=4)
-    spec = plan.to_spec(TINY, SHORT, rounds=2, repeats=2, seed=0)
-    answer = json.loads(json.dumps(run_measuring_spec(spec).to_dict()))
-    result = MeasuringResult.from_dict(answer)
-    predictor, report = fit_and_report(
-        rows_of(result, "n"),
-        rows_of(result, "h"),
-        shape=TINY,
-        workload=SHORT,
-        noise_floor=result.session.noise_floor,
-    )
-    assert report.num_measurements == 12
-    assert report.num_holdout == 4
-    estimate = predictor.predict([TINY_SPACE.largest, TINY_SPACE.smallest])
-    assert (estimate.mean_ms > 0).all()
-    assert np.isfinite(estimate.upper_ms).all()
-    assert predictor.reference_ms == result.reference.median_ms
-    assert answer["environment"]["device"]["runtimes"]
-    assert set(answer["measurements"][0]) >= {"key", "subnet", "median_ms", "p95_ms", "rounds_ms"}
-
-
-def test_a_finished_file_is_fetched_and_timed_beside_the_reference(tmp_path: Path) -> None:
-    subnet = SubnetConfig(layers=(0, 2), num_heads=(1, 2), ffn_dim=(16, 32), precision="int8")
-    file = write_network(NetworkSpec(key="file", subnet=subnet), TINY, tmp_path, None)
-    spec = MeasuringSpec(
-        workload=SHORT,
+def spec(*networks: NetworkSpec, workload: Workload = SHORT) -> MeasuringSpec:
+    return MeasuringSpec(
+        workload=workload,
         shape=TINY,
         reference=NetworkSpec(key="reference", subnet=SubnetConfig.full(TINY)),
-        networks=(
-            NetworkSpec(key="t0", blob="ab" * 32, subnet=subnet),
-            NetworkSpec(key="t1", blob="cd" * 32),
-        ),
+        networks=networks or (NetworkSpec(key="n0", subnet=SUBNET),),
         rounds=2,
         repeats=2,
     )
+
+
+@pytest.mark.parametrize("runtime", find_runtimes().available)
+def test_an_answer_holds_what_was_asked_for(runtime: str, tmp_path: Path) -> None:
+    asked = spec(workload=replace(SHORT, runtime=runtime))
+    answer = json.loads(json.dumps(run_measuring_spec(asked, scratch=tmp_path).to_dict()))
+    result = MeasuringResult.from_dict(answer, asked)
+    assert result.measurement("n0").subnet == SUBNET
+    assert [anchor.key for anchor in result.anchors] == [
+        "reference",
+        "middle-anchor",
+        "small-anchor",
+    ]
+    assert runtime in answer["environment"]["device"]["runtimes"]
+    assert answer["environment"]["before"]["load_average"]
+    assert set(result.peaks["flops_per_s"]) == set(asked.workload.precisions)
+    assert set(answer["measurements"][0]) >= {
+        "median_ms",
+        "median_interval_ms",
+        "p95_ms",
+        "p95_interval_ms",
+        "rounds_ms",
+        "discarded_ms",
+    }
+    assert len(answer["session"]["anchor_offsets"]) == len(answer["session"]["blocks"])
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def test_a_finished_file_is_fetched_and_timed_beside_the_reference(tmp_path: Path) -> None:
+    int8 = SUBNET.with_precision("int8")
+    written = onnx_file(Network(key="w", shape=TINY, subnet=int8, folder=tmp_path))
     fetched: list[str] = []
 
     def fetch(sha256: str, path: Path) -> None:
         fetched.append(sha256)
-        shutil.copy(file, path)
+        shutil.copy(written, path)
 
-    result = run_measuring_spec(spec, fetch_blob=fetch, scratch=tmp_path)
+    asked = spec(
+        NetworkSpec(key="t0", blob="ab" * 32, subnet=int8), NetworkSpec(key="t1", blob="cd" * 32)
+    )
+    result = run_measuring_spec(asked, fetch_blob=fetch, scratch=tmp_path)
     assert fetched == ["ab" * 32, "cd" * 32]
-    assert result.measurement("t0").subnet == subnet
+    assert result.measurement("t0").subnet == int8
     assert result.measurement("t1").subnet is None
-    assert result.measurement("reference").median_ms > 0
-    assert [row.subnet for row in rows_of(result, "t")] == [subnet]
-    assert list(tmp_path.iterdir()) == [file]  # nothing is left behind
+    assert result.reference.median_ms > 0
+    assert list(tmp_path.iterdir()) == [written]
 
 
-def test_asked_to_stop_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    plan = choose_networks(TINY_SPACE, TINY, SHORT, num_networks=4, num_holdout=1)
-    spec = plan.to_spec(TINY, SHORT, rounds=1, repeats=1, seed=0)
-    with pytest.raises(MeasuringAborted):
-        run_measuring_spec(spec, scratch=tmp_path, should_abort=lambda: True)
+def test_a_file_that_cannot_be_had_or_run_is_named(tmp_path: Path) -> None:
+    asked = spec(NetworkSpec(key="t0", blob="ab" * 32))
+    with pytest.raises(InvalidInput, match=r"networks\.t0\.blob"):
+        run_measuring_spec(asked, scratch=tmp_path)
+
+    def fetch(_: str, path: Path) -> None:
+        path.write_text("no network")
+
+    with pytest.raises(LoadingFailed, match="t0"):
+        run_measuring_spec(asked, fetch_blob=fetch, scratch=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_networks_are_loaded_in_groups_that_fit_into_memory() -> None:
-    sizes = {"a": 4, "b": 4, "c": 9, "d": 30, "e": 2}
-    assert groups_by_size(sizes, 10) == [["a", "b"], ["c"], ["d"], ["e"]]
-    assert groups_by_size(sizes, 1000) == [["a", "b", "c", "d", "e"]]
+def test_a_provider_that_this_machine_lacks_is_refused(tmp_path: Path) -> None:
+    (runtime,) = {"torch"} & set(find_runtimes().available)
+    if "cuda" in find_runtimes().available[runtime].providers:
+        pytest.skip("has CUDA")
+    with pytest.raises(RuntimeMissing, match="cuda"):
+        run_measuring_spec(
+            spec(workload=replace(SHORT, runtime="torch", provider="cuda")), scratch=tmp_path
+        )
+
+
+def test_asked_to_stop_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    asked = 0
+
+    def stop_after_a_while() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 20
+
+    with pytest.raises(MeasuringAborted):
+        run_measuring_spec(spec(), scratch=tmp_path, should_abort=stop_after_a_while)
+    assert asked == 21
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_agent_needs_neither_torch_nor_scipy() -> None:
     code = (
-        "import sys, predictors.measuring, predictors.device;"
+        "import sys, predictors.measuring, predictors.probe;"
         "print([m for m in ('torch', 'scipy', 'optuna', 'sqlalchemy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

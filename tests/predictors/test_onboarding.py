@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictors.features import latency_terms
-from predictors.onboarding import choose_networks, k_center
+from predictors.features import latency_terms, points_of
+from predictors.onboarding import (
+    choose_networks,
+    k_center,
+    most_uncertain,
+    networks_to_check,
+    uncertainty,
+)
 from search.space import SearchSpace, SubnetConfig
 from tests.predictors.shapes import MINILM, MINILM_SPACE, TINY, TINY_SPACE, WORKLOAD
+from tests.predictors.test_predictor import fit, training_rows
 
 
 def test_extremes_and_the_unsearched_model_are_always_measured() -> None:
@@ -36,8 +43,10 @@ def test_the_choice_repeats_by_seed() -> None:
 
 def test_no_network_of_the_space_lies_far_beyond_what_is_measured() -> None:
     training = choose_networks(MINILM_SPACE, MINILM, WORKLOAD).training
-    chosen = latency_terms(MINILM, WORKLOAD, training)
-    everything = latency_terms(MINILM, WORKLOAD, list(MINILM_SPACE.uniform()))
+    chosen, everything = (
+        latency_terms(MINILM, points_of(subnets, batch_size=1, seq_len=64))
+        for subnets in (training, list(MINILM_SPACE.uniform()))
+    )
     assert (everything >= chosen.min(axis=0)).all()
     assert (everything <= chosen.max(axis=0)).all()
 
@@ -80,3 +89,41 @@ def test_k_center_covers_better_than_chance() -> None:
 
     chance = [radius(list(rng.choice(300, 12, replace=False))) for _ in range(20)]
     assert radius(k_center(points, 1, 12)) < min(chance)
+
+
+def test_more_measurements_make_the_device_better_known() -> None:
+    noisy = fit(training_rows(0.03, num_networks=16))
+    exact = fit(training_rows(0.005, num_networks=64))
+    budgets = [3.0]
+    assert uncertainty(exact, MINILM_SPACE, budgets) < uncertainty(noisy, MINILM_SPACE, budgets)
+
+
+def test_what_is_measured_next_lies_near_the_budget_and_is_new() -> None:
+    rows = training_rows(0.03, num_networks=16)
+    predictor = fit(rows)
+    measured = [row.subnet for row in rows]
+    near = most_uncertain(predictor, MINILM_SPACE, [3.0], measured, num_networks=8)
+    assert len(set(near)) == 8
+    assert not set(near) & set(measured)
+    assert all(MINILM_SPACE.contains(subnet) for subnet in near)
+    predicted = predictor.predict(near).mean_ms
+    assert 1.5 < np.median(predicted) < 6.0
+
+
+def test_nothing_is_left_to_measure_in_a_space_that_is_known() -> None:
+    space = SearchSpace(
+        num_layers=(6,),
+        num_heads=(12,),
+        ffn_dim=(1536,),
+        precision=("fp32",),
+        layer_order=MINILM_SPACE.layer_order,
+    )
+    predictor = fit(training_rows())
+    measured = list(space.uniform())
+    assert most_uncertain(predictor, space, [3.0], measured, num_networks=4) == ()
+
+
+def test_a_check_times_a_few_networks_of_different_size() -> None:
+    networks = networks_to_check(MINILM_SPACE)
+    assert len(networks) == 3
+    assert len({subnet.num_layers for subnet in networks}) > 1

@@ -11,6 +11,7 @@ from service.db import Database, epoch_now
 from service.devices import register_device
 from service.models import Device, Job, MeasurementJob, Step
 from service.step_types import NewMeasurement, NewStep, StepLease, StepResult
+from tests.service.measuring import IDENTITY, measuring_spec
 
 LEASE_SECONDS = 60.0
 
@@ -66,7 +67,7 @@ def let_leases_run_out(database: Database) -> None:
 
 def create_device(database: Database, name: str = "this-cpu") -> Device:
     with database.write() as session:
-        return register_device(session, name, {"cpu": "x", "cores": 2})
+        return register_device(session, name, IDENTITY)
 
 
 def create_measuring_job(database: Database) -> tuple[str, str]:
@@ -74,7 +75,9 @@ def create_measuring_job(database: Database) -> tuple[str, str]:
     device = create_device(database)
     job_id = create_job(database)
     measurement = NewMeasurement(
-        device_id=device.id, spec={"rounds": 3}, then=NewStep(kind="onboard", input={"n": 1})
+        device_id=device.id,
+        spec=measuring_spec().to_dict(),
+        then=NewStep(kind="onboard", input={"n": 1}),
     )
     finish(database, claimed(database, job_id), StepResult(next=measurement))
     return job_id, device.id

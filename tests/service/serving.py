@@ -22,8 +22,7 @@ from service.devices import register_device
 from service.queue import InMemoryQueue
 from service.settings import Settings
 from tests.search.model.folders import write_model
-
-IDENTITY = {"cpu_model": "test", "num_cores": 2, "runtimes": {"onnxruntime": "1.0"}}
+from tests.service.measuring import IDENTITY
 
 
 @contextmanager

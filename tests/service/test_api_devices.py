@@ -7,10 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from service.artifacts import FilesystemArtifactStore
-from service.client import Client, Conflict, NotFound
+from service.client import Client, Conflict, NotFound, Rejected
 from service.db import Database
+from service.models import Device
 from tests.service.helpers import (
     create_measuring_job,
     job_of,
@@ -18,32 +21,33 @@ from tests.service.helpers import (
     measurement_of,
     steps_of,
 )
+from tests.service.measuring import IDENTITY, SHAPE, answer, measuring_spec
 
 
 def test_registering_again_is_a_sign_of_life(client: Client) -> None:
-    first = client.register_device("pi", {"cores": 4})
-    second = client.register_device("pi", {"cores": 8})
+    first = client.register_device("pi", IDENTITY)
+    second = client.register_device("pi", IDENTITY | {"num_cores": 8})
     assert second.id == first.id
     assert second.last_seen_at >= first.last_seen_at
     devices = {device.name: device.identity for device in client.devices()}
-    assert devices["pi"] == {"cores": 8}
+    assert devices["pi"]["num_cores"] == 8
 
 
 def test_work_is_claimed_renewed_and_handed_in(client: Client, database: Database) -> None:
     job_id, device_id = create_measuring_job(database)
     claimed = client.claim_measurement_job(device_id, wait_s=0)
     assert claimed is not None
-    assert claimed.spec == {"rounds": 3}
+    assert claimed.spec == measuring_spec().to_dict()
     assert claimed.lease_seconds > 0
     assert client.claim_measurement_job(device_id, wait_s=0) is None
     client.renew_measurement_job(claimed.id, claimed.token)
-    client.report_result(claimed.id, claimed.token, {"measurements": []})
-    assert measurement_of(database, job_id).result == {"measurements": []}
+    client.report_result(claimed.id, claimed.token, answer())
+    assert measurement_of(database, job_id).result == answer()
     assert steps_of(database, job_id)[-1].input["measurement_job_id"] == claimed.id
 
 
 def test_a_waiting_agent_gets_work_when_it_comes_up(client: Client, database: Database) -> None:
-    device = client.register_device("this-cpu", {"cpu": "x", "cores": 2})
+    device = client.register_device("this-cpu", IDENTITY)
     timer = threading.Timer(0.3, create_measuring_job, (database,))
     timer.start()
     claimed = client.claim_measurement_job(device.id, wait_s=20)
@@ -90,3 +94,78 @@ def test_a_blob_is_fetched_by_its_hash(
     with pytest.raises(NotFound):
         client.download_blob(hashlib.sha256(b"").hexdigest(), tmp_path / "none")
     assert [p.name for p in tmp_path.rglob("*") if p.is_file() and "download" in p.name] == []
+
+
+# --- whose device it is --------------------------------------------------------------------------
+
+
+def test_a_second_agent_of_one_name_is_refused_until_the_first_is_silent(
+    client: Client, database: Database
+) -> None:
+    first = client.register_device("pi", IDENTITY, "agent_first")
+    assert client.register_device("pi", IDENTITY, "agent_first").id == first.id
+    with pytest.raises(Conflict) as caught:
+        client.register_device("pi", IDENTITY, "agent_second")
+    assert caught.value.problem.code == "device_in_use"
+    be_silent(database)
+    assert client.register_device("pi", IDENTITY, "agent_second").id == first.id
+    with pytest.raises(Conflict) as caught:  # it must not work beside its heir
+        client.claim_measurement_job(first.id, agent_id="agent_first", wait_s=0)
+    assert caught.value.problem.code == "device_in_use"
+    assert client.claim_measurement_job(first.id, agent_id="agent_second", wait_s=0) is None
+
+
+def test_an_agent_that_measures_is_not_silent(client: Client, database: Database) -> None:
+    _, device_id = create_measuring_job(database)
+    claimed = client.claim_measurement_job(device_id, wait_s=0)
+    assert claimed is not None
+    be_silent(database)
+    assert not client.device(device_id).is_online
+    client.renew_measurement_job(claimed.id, claimed.token)
+    assert client.device(device_id).is_online
+
+
+def test_a_renamed_device_stays_with_its_agent(client: Client) -> None:
+    device = client.register_device("pi", IDENTITY, "agent_first")
+    assert client.rename_device("pi", "kitchen").name == "kitchen"
+    assert client.register_device("pi", IDENTITY, "agent_first").id == device.id
+    assert client.device("kitchen").id == device.id
+    client.register_device("pi", IDENTITY, "agent_other")
+    with pytest.raises(Conflict, match="another device is called 'pi'"):
+        client.rename_device("kitchen", "pi")
+    with pytest.raises(Rejected, match="name"):
+        client.rename_device("kitchen", "../x")
+
+
+def test_a_retired_device_takes_no_work_and_loses_none_of_its_past(
+    client: Client, database: Database
+) -> None:
+    job_id, device_id = create_measuring_job(database)
+    for _ in range(2):
+        assert client.retire_device("this-cpu").retired_at is not None
+    job = job_of(database, job_id)
+    assert (job.state, job.reason_code) == ("failed", "device_retired")
+    assert client.devices() == []
+    assert [d.id for d in client.devices(retired=True)] == [device_id]
+    for call in (
+        lambda: client.register_device("this-cpu", IDENTITY),
+        lambda: client.claim_measurement_job(device_id, wait_s=0),
+    ):
+        with pytest.raises(Conflict) as caught:
+            call()
+        assert caught.value.problem.code == "device_retired"
+    request = {"shape": SHAPE.to_dict(), "workload": {"seq_len": 8}}
+    with pytest.raises(Rejected, match="device: 'this-cpu' was retired"):
+        client.onboard("this-cpu", request)
+    assert client.revive_device("this-cpu").retired_at is None
+    assert client.register_device("this-cpu", IDENTITY).id == device_id
+
+
+def test_a_change_of_nothing_is_refused(http: TestClient) -> None:
+    assert http.patch("/v1/devices/this-cpu", json={}).status_code == 422
+    assert http.patch("/v1/devices/this-cpu", json={"id": "dev_x"}).status_code == 422
+
+
+def be_silent(database: Database) -> None:
+    with database.write() as session:
+        session.execute(update(Device).values(last_seen_at=1.0))

@@ -15,7 +15,6 @@ import pytest
 
 from service import steps
 from service.artifacts import FilesystemArtifactStore
-from service.cli.program import run
 from service.client import Client
 from service.db import Database
 from service.events import append_event
@@ -23,6 +22,7 @@ from service.instance import Instance
 from service.settings import Settings
 from service.step_types import NewArtifact, StepResult
 from tests.search.model.folders import write_model
+from tests.service.commands import Cli
 from tests.service.helpers import claimed, create_job
 from tests.service.serving import listening, write_data
 
@@ -42,22 +42,6 @@ def server(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
         monkeypatch.setenv("SNUGNET_URL", url)
         monkeypatch.setenv("SNUGNET_API_KEY", key)
         yield url, key
-
-
-class Cli:
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *args: str) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
-        self._monkeypatch.setattr(sys, "argv", ["snugnet", *args])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        out, err = self._capsys.readouterr()
-        return int(ended.value.code or 0), out, err
 
 
 @pytest.fixture

@@ -78,6 +78,21 @@ def test_the_whole_tree_works_and_dies_with_its_supervisor(folder: Path) -> None
     wait_for(lambda: not processes_of(folder))
 
 
+def test_a_retired_device_keeps_the_service_from_nothing(folder: Path) -> None:
+    first = start(folder, port=0, has_worker=False, dies_with_us=True)
+    known = Instance.load(folder)
+    assert known is not None
+    assert known.agent_key not in ("", known.api_key)
+    with Client(first.url, first.api_key) as client:
+        client.retire_device("this-cpu")
+        # Its agent ends with a status of its own, and is not started again.
+        wait_for(lambda: not any("workers.agent" in a for a in processes_of(folder).values()))
+    stop(folder)
+    again = start(folder, port=0, has_worker=False, dies_with_us=True)
+    with Client(again.url, again.api_key) as client:
+        assert client.devices() == []
+
+
 def test_a_second_service_in_the_same_directory_is_refused(folder: Path) -> None:
     first = light(folder)
     with pytest.raises(NotStarted, match=rf"is running at {first.url}; stop it with"):

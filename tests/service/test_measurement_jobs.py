@@ -15,6 +15,7 @@ from tests.service.helpers import (
     measurement_of,
     steps_of,
 )
+from tests.service.measuring import answer, measuring_spec
 
 
 def claim(database: Database, device_id: str) -> MeasurementLease | None:
@@ -31,14 +32,14 @@ def claim_held(database: Database, device_id: str) -> MeasurementLease:
 def test_a_result_makes_the_waiting_step_ready_with_its_id(database: Database) -> None:
     job_id, device_id = create_measuring_job(database)
     lease = claim_held(database, device_id)
-    assert lease.spec == {"rounds": 3}
+    assert lease.spec == measuring_spec().to_dict()
     with database.write() as session:
-        measurement_jobs.complete(session, lease.id, lease.token, {"measurements": []})
+        measurement_jobs.complete(session, lease.id, lease.token, answer())
     ready = steps_of(database, job_id)[-1]
     assert (ready.kind, ready.state) == ("onboard", "ready")
     assert ready.input == {"n": 1, "measurement_job_id": lease.id}
     assert claimed(database, job_id).kind == "onboard"
-    assert measurement_of(database, job_id).result == {"measurements": []}
+    assert measurement_of(database, job_id).result == answer()
 
 
 def test_an_agent_gets_only_work_of_its_device_and_each_once(database: Database) -> None:
@@ -58,22 +59,22 @@ def test_a_vanished_agents_work_goes_to_the_next_and_its_result_is_refused(
     heir = claim_held(database, device_id)
     with database.write() as session:
         with pytest.raises(LeaseLost):
-            measurement_jobs.complete(session, zombie.id, zombie.token, {"late": True})
+            measurement_jobs.complete(session, zombie.id, zombie.token, answer(noisy=True))
         with pytest.raises(LeaseLost):
             measurement_jobs.renew(session, zombie.id, zombie.token, 60.0)
         measurement_jobs.renew(session, heir.id, heir.token, 60.0)
-        measurement_jobs.complete(session, heir.id, heir.token, {"late": False})
+        measurement_jobs.complete(session, heir.id, heir.token, answer())
     assert len(steps_of(database, job_id)) == 2
-    assert measurement_of(database, job_id).result == {"late": False}
+    assert measurement_of(database, job_id).result == answer()
 
 
 def test_a_result_that_comes_twice_is_taken_once(database: Database) -> None:
     job_id, device_id = create_measuring_job(database)
     lease = claim_held(database, device_id)
     with database.write() as session:
-        measurement_jobs.complete(session, lease.id, lease.token, {})
+        measurement_jobs.complete(session, lease.id, lease.token, answer())
     with pytest.raises(LeaseLost), database.write() as session:
-        measurement_jobs.complete(session, lease.id, lease.token, {})
+        measurement_jobs.complete(session, lease.id, lease.token, answer())
     assert len(steps_of(database, job_id)) == 2
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from predictors.key import PredictorKey
 from service import evaluations, predictor_store
 from service.db import Database
 from service.devices import find_device, list_devices, register_device, touch_device
 from service.evaluations import Evaluation
-from service.models import PredictorRow
 from tests.service.helpers import create_device, create_job
+from tests.service.measuring import IDENTITY
 
 EVALUATION = Evaluation(
     source="search",
@@ -27,7 +28,7 @@ EVALUATION = Evaluation(
 def test_a_device_registers_again_under_its_name(database: Database) -> None:
     first = create_device(database)
     with database.write() as session:
-        second = register_device(session, "this-cpu", {"cpu": "new"})
+        second = register_device(session, "this-cpu", IDENTITY | {"cpu_model": "new"})
     assert second.id == first.id
     assert second.fingerprint != first.fingerprint
     assert second.last_seen_at >= first.last_seen_at
@@ -82,19 +83,54 @@ def test_quality_is_cached_by_network_and_fidelity_within_a_job(database: Databa
         assert evaluations.cached_quality(session, other_id, "abc", "600") is None
 
 
-def test_the_newest_predictor_of_a_workload_is_found(database: Database) -> None:
-    device = create_device(database)
+def key(precision: str = "fp32", device: str = "f00d", threads: int = 1) -> PredictorKey:
+    return PredictorKey(
+        device_fingerprint=device,
+        runtime="onnxruntime",
+        runtime_version="1.0",
+        provider="cpu",
+        precision=precision,
+        threads=threads,
+        phase="encode",
+    )
+
+
+def save(database: Database, device_id: str, number: int, of: PredictorKey) -> str:
     with database.write() as session:
-        for number in (1, 2):
-            newest = predictor_store.save_predictor(
-                session, device.id, {}, {"n": number}, {"mape": 0.03}, workload_key="b1s64"
-            )
-            # The clock may not have moved between the two.
-            row = session.get(PredictorRow, newest)
-            assert row is not None
-            row.created_at = float(number)
+        return predictor_store.save_predictor(
+            session,
+            device_id,
+            key=of,
+            shape_key="s1",
+            payload={"n": number},
+            fit_report={"mape": 0.03},
+        )
+
+
+def test_predictors_of_a_key_and_shape_are_versions_of_each_other(database: Database) -> None:
+    device = create_device(database)
+    for number in (1, 2):
+        newest = save(database, device.id, number, key())
+    other = save(database, device.id, 3, key("int8"))
     with database.read() as session:
-        found = predictor_store.find_predictor(session, device.id, "b1s64")
+        found = predictor_store.find_predictor(session, device.id, key().text, "s1")
         assert found is not None
-        assert (found.id, found.payload, found.fit_report) == (newest, {"n": 2}, {"mape": 0.03})
-        assert predictor_store.find_predictor(session, device.id, "b8s64") is None
+        assert (found.id, found.version, found.payload) == (newest, 2, {"n": 2})
+        assert predictor_store.find_predictor(session, device.id, key().text, "s2") is None
+        assert predictor_store.get_predictor(session, "dev_other", newest) is None
+        listed = predictor_store.list_predictors(session, device.id, precision="int8")
+        assert [(p.id, p.version) for p in listed] == [(other, 1)]
+        assert len(predictor_store.list_predictors(session, device.id)) == 3
+
+
+def test_sources_are_the_newest_of_other_keys_with_the_same_precision(database: Database) -> None:
+    here, there = create_device(database), create_device(database, "there")
+    save(database, here.id, 1, key())
+    save(database, here.id, 2, key("int8"))
+    for number in (3, 4):
+        save(database, there.id, number, key(device="beef"))
+    save(database, here.id, 5, key(threads=2))
+    with database.read() as session:
+        sources = predictor_store.source_payloads(session, key(), "s1")
+        assert sorted(payload["n"] for payload in sources) == [4, 5]
+        assert predictor_store.source_payloads(session, key(), "s2") == []

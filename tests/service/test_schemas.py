@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.schemas import Job, JobSpec, JobState, NewDevice, NewUpload
+from service.device_schemas import NewDevice
+from service.schemas import Job, JobSpec, JobState, NewUpload
 from service.validation import field_errors
 
 

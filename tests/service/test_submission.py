@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from predictors.device import Device
+from predictors.key import predictor_key, shape_key
 from predictors.onboarding import choose_networks
-from predictors.predictor import LatencyPredictor, LatencyRow, predictor_key
+from predictors.predictor import LatencyPredictor
+from predictors.rows import LatencyRow
 from predictors.workload import Workload
 from search.space import ModelShape, SearchSpace, SubnetConfig
 from service.client import Client, Rejected
@@ -36,18 +39,31 @@ def predictor(database: Database, spec: dict[str, Any]) -> None:
         shape = ModelShape.from_dict({**upload.summary["shape"], "num_labels": 2})
         plan = choose_networks(SearchSpace.for_shape(shape), shape, workload, num_networks=12)
         rows = [_row(subnet, shape) for subnet in plan.training]
-        predictor = LatencyPredictor.fit(rows, shape=shape, workload=workload)
         device = find_device(session, "this-cpu")
         assert device is not None
-        key = predictor_key(shape, workload)
-        payload = predictor.to_json()
-        save_predictor(session, device.id, workload.to_dict(), payload, {}, workload_key=key)
+        for precision in ("fp32", "int8"):
+            key = predictor_key(Device.from_dict(device.identity), workload, precision)
+            own = [row for row in rows if row.subnet.precision == precision]
+            fitted = LatencyPredictor.fit(own, key=key, shape=shape, macs_per_byte=4.0)
+            save_predictor(
+                session,
+                device.id,
+                key=key,
+                shape_key=shape_key(shape),
+                payload=fitted.to_json(),
+                fit_report={},
+            )
 
 
 def _row(subnet: SubnetConfig, shape: ModelShape) -> LatencyRow:
     median_ms = subnet.num_layers * (0.6 if subnet.precision == "int8" else 1.0)
     return LatencyRow(
-        subnet=subnet, median_ms=median_ms, p95_ms=median_ms, reference_ms=float(shape.num_layers)
+        subnet=subnet,
+        batch_size=1,
+        seq_len=16,
+        median_ms=median_ms,
+        p95_ms=median_ms,
+        anchors_ms=(float(shape.num_layers),),
     )
 
 
@@ -78,3 +94,30 @@ def test_an_old_predictor_refuses_nothing(
         session.execute(update(PredictorRow).values(created_at=0.0))
     target = {"workload": {"seq_len": 16}, "budget_ms": 1e-6}
     assert client.submit({**spec, "targets": [target]}).id
+
+
+def test_a_retired_device_takes_no_job(
+    client: Client, database: Database, spec: dict[str, Any]
+) -> None:
+    client.retire_device("this-cpu")
+    with pytest.raises(Rejected, match=r"targets\[0\]\.device.*retired"):
+        client.submit(spec)
+    with database.read() as session:
+        assert find_device(session, "this-cpu") is not None
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        ({"runtime": "torch"}, r"targets\[0\]\.workload\.runtime.*ONNX"),
+        ({"runtime": "openvino"}, r"targets\[0\]\.workload\.runtime.*not installed here"),
+        ({"provider": "cuda"}, r"targets\[0\]\.workload\.provider.*cuda"),
+        ({"runtime": "tflite"}, r"targets\[0\]\.workload\.runtime.*tflite"),
+    ],
+)
+def test_what_the_device_lacks_is_refused_with_its_reason(
+    client: Client, spec: dict[str, Any], workload: dict[str, Any], message: str
+) -> None:
+    spec["targets"] = [{"budget_ms": 5.0, "workload": {"seq_len": 16, **workload}}]
+    with pytest.raises(Rejected, match=message):
+        client.submit(spec)

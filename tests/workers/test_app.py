@@ -19,8 +19,9 @@ from service.models import Job, Step
 from service.queue import CeleryQueue
 from service.settings import Settings
 from service.step_types import MAX_ATTEMPTS, NewStep
-from tests.workers.conftest import WorkerProcess, wait_until
+from tests.workers.conftest import WorkerProcess
 from tests.workers.small_steps import read_log
+from tests.workers.waiting import wait_until
 
 StartWorker = Callable[[], WorkerProcess]
 

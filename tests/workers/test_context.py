@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from predictors.workload import Workload
+from predictors.device import Device as DeviceIdentity
+from predictors.key import predictor_key
+from predictors.predictor import LatencyPredictor
+from predictors.rows import LatencyRow
+from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput
 from service import events, measurement_jobs
 from service.artifacts import FilesystemArtifactStore
@@ -20,6 +25,7 @@ from tests.service.helpers import (
     let_leases_run_out,
     measurement_of,
 )
+from tests.service.measuring import IDENTITY, SHAPE, WORKLOAD, answer, subnet
 from tests.workers.small_steps import make_evaluation
 from workers.context import JobContext
 from workers.heartbeat import Abort, AbortReason, StepAborted
@@ -78,7 +84,7 @@ def test_every_write_of_a_lost_step_is_refused(context: JobContext, database: Da
         lambda: context.stage("late"),
         lambda: context.progress(1, 1, "late"),
         lambda: context.record_evaluation(make_evaluation(0)),
-        lambda: context.save_predictor(device.id, {}, {}, {}, workload_key="late"),
+        lambda: context.save_predictor(device.id, small_predictor(), {}),
     ):
         with pytest.raises(LeaseLost):
             write()
@@ -106,19 +112,65 @@ def test_a_handler_reads_its_measurements_and_keeps_a_predictor(
     with database.write() as session:
         lease = measurement_jobs.claim(session, device_id, "agent", 60.0)
         assert lease is not None
-        measurement_jobs.complete(session, lease.id, lease.token, {"measurements": [1]})
+        spec = MeasuringSpec.from_dict(lease.spec)
+        measurement_jobs.complete(session, lease.id, lease.token, answer(spec))
     context = make_context(database, settings, claimed(database, job_id), tmp_path)
 
     measured = context.measurement(context.input["measurement_job_id"])
-    assert measured == measurement_of(database, job_id).result == {"measurements": [1]}
+    assert measured == measurement_of(database, job_id).result
     device = context.device("this-cpu")
-    assert (device.id, device.identity["cores"]) == (device_id, 2)
-    assert context.find_predictor(device.id, "b1") is None
-    context.save_predictor(device.id, {"b": 1}, {"w": [1]}, {"mape": 0.1}, workload_key="b1")
-    workload = Workload(batch_size=8)
-    context.save_predictor(device.id, workload.to_dict(), {}, {})
-    assert context.find_predictor(device.id, workload.key) == ({}, {})
-    assert context.find_predictor(device.id, "b1") == ({"w": [1]}, {"mape": 0.1})
+    assert (device.id, device.identity["num_cores"]) == (device_id, 2)
+    predictor = small_predictor()
+    forever = float("inf")
+    assert context.find_predictor(device.id, predictor.key, SHAPE, forever) is None
+    context.save_predictor(device.id, predictor, {"mape": 0.1})
+    context.save_predictor(device.id, predictor, {"mape": 0.2})
+    found = context.find_predictor(device.id, predictor.key, SHAPE, forever)
+    assert found is not None
+    assert found[0].to_json() == predictor.to_json()
+    assert found[1] == {"mape": 0.2}
+    assert context.find_predictor(device.id, predictor.key, SHAPE, 0.0) is None
+
+
+def test_rows_of_other_jobs_and_predictors_of_other_devices_are_at_hand(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    measured_job, device_id = create_measuring_job(database)
+    with database.write() as session:
+        lease = measurement_jobs.claim(session, device_id, "agent", 60.0)
+        assert lease is not None
+        spec = MeasuringSpec.from_dict(lease.spec)
+        measurement_jobs.complete(session, lease.id, lease.token, answer(spec))
+    key = predictor_key(DeviceIdentity.from_dict(IDENTITY), WORKLOAD, "fp32")
+    own = make_context(database, settings, claimed(database, measured_job), tmp_path / "own")
+    assert own.earlier_rows(device_id, key, SHAPE) == []  # it brings them itself
+    other_job = create_job(database)
+    other = make_context(database, settings, claimed(database, other_job), tmp_path / "other")
+    (row,) = other.earlier_rows(device_id, key, SHAPE)
+    assert (row.median_ms, row.anchors_ms) == (2.0, (10.0, 9.0, 8.0))
+
+    predictor = small_predictor()
+    other.save_predictor(device_id, predictor, {})
+    assert other.source_predictors(predictor.key, SHAPE) == []
+    stranger = replace(predictor.key, device_fingerprint="another")
+    (source,) = other.source_predictors(stranger, SHAPE)
+    assert source.key == predictor.key
+
+
+def small_predictor() -> LatencyPredictor:
+    rows = [
+        LatencyRow(
+            subnet=subnet(1, ffn_dim=width),
+            batch_size=1,
+            seq_len=8,
+            median_ms=1 + width / 8,
+            p95_ms=2 + width / 8,
+            anchors_ms=(10.0,),
+        )
+        for width in (8, 16, 24, 32)
+    ]
+    key = predictor_key(DeviceIdentity.from_dict(IDENTITY), WORKLOAD, "fp32")
+    return LatencyPredictor.fit(rows, key=key, shape=SHAPE, macs_per_byte=4.0)
 
 
 def test_what_is_not_there_is_told(context: JobContext) -> None:

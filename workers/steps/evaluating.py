@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from predictors.predictor import LatencyPredictor
+from predictors.workload_predictor import WorkloadPredictor
 from search.model.extract import extract
 from search.space import SubnetConfig
 from search.training.evaluate import evaluate
@@ -15,9 +15,9 @@ from workers.steps.data import load_network, load_rows, set_threads
 from workers.steps.state import State
 
 
-def load_predictor(ctx: JobContext, state: State) -> LatencyPredictor:
+def load_predictor(ctx: JobContext, state: State) -> WorkloadPredictor:
     assert state.predictor is not None
-    return LatencyPredictor.from_json(json.loads(ctx.blob(state.predictor).read_text()))
+    return WorkloadPredictor.from_json(json.loads(ctx.blob(state.predictor).read_text()))
 
 
 class Evaluator:

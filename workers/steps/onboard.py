@@ -3,26 +3,81 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from predictors.predictor import LatencyPredictor, predictor_key, rows_of
+from predictors.onboarding import uncertainty
 from predictors.reach import check_reachable, fastest_ms, resolve_budget
-from predictors.report import FitReport, fit_and_report
 from predictors.spec import MeasuringResult
+from predictors.workload_predictor import WorkloadPredictor
+from search.errors import BudgetUnreachable
 from search.space import SearchSpace
 from service.schemas import TargetSpec
-from service.step_types import NewStep, StepResult
+from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
-from workers.steps.prepare import measure_space
+from workers.steps import learning
+from workers.steps.learning import Curriculum
 from workers.steps.state import State, Target
 
 MAX_MEASURING_TRIES = 2  # the agent itself has tried twice each time
 
 
+def curriculum(ctx: JobContext, state: State) -> Curriculum:
+    """What a search job wants to know of its device."""
+    measuring = ctx.spec.measuring
+    return Curriculum(
+        device_id=state.device_id,
+        shape=state.model_shape,
+        space=state.search_space,
+        workload=state.target_workload,
+        num_networks=measuring.num_networks,
+        num_holdout=measuring.num_holdout,
+        max_networks=measuring.max_networks,
+        max_seconds=60 * measuring.max_minutes,
+        tolerance=measuring.tolerance,
+        rounds=measuring.rounds,
+        repeats=measuring.repeats,
+        seed=ctx.seed,
+    )
+
+
+def begin(ctx: JobContext, state: State) -> NewMeasurement | NewStep:
+    """Measure the space, unless a fresh predictor already knows it well enough."""
+    known = learning.stored_predictor(
+        ctx, curriculum(ctx, state), max_age_seconds=3600 * ctx.spec.measuring.max_age_hours
+    )
+    if known is not None:
+        predictor, fit_report = known
+        try:
+            targets = resolve_targets(ctx.spec.targets, predictor, state.search_space)
+        except BudgetUnreachable:
+            return measure_space(ctx, state)  # measured again before it is refused
+        budgets_ms = [target.budget_ms for target in targets]
+        width = uncertainty(predictor, state.search_space, budgets_ms)
+        if width <= ctx.spec.measuring.tolerance:
+            ctx.event(
+                "onboarded",
+                f"a fresh predictor of this device is used, exact to {width:.1%} near the "
+                f"budgets; unsearched model {predictor.reference_ms:.2f} ms",
+                {"reference_ms": predictor.reference_ms, "fit_report": fit_report},
+            )
+            return _teach(ctx, state, predictor, fit_report, targets)
+    return measure_space(ctx, state)
+
+
+def measure_space(ctx: JobContext, state: State) -> NewMeasurement:
+    """Networks that span the space, for the agent of the device to measure."""
+    state = state.updated(measuring_started_at=state.measuring_started_at or time.time())
+    then = NewStep(kind="onboard", input=state.dump())
+    return curriculum(ctx, state).first_session(then, seed=ctx.seed + state.measuring_tries)
+
+
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("onboard")
     state = State.parse({k: v for k, v in ctx.input.items() if k != "measurement_job_id"})
-    result = MeasuringResult.from_dict(ctx.measurement(ctx.input["measurement_job_id"]))
+    newest = ctx.input["measurement_job_id"]
+    result = MeasuringResult.from_dict(ctx.measurement(newest))
     if result.session.noisy:
         state = state.updated(measuring_tries=state.measuring_tries + 1)
         noise = f"the device was noisy: {result.session.noise_floor:.1%} between rounds"
@@ -30,26 +85,32 @@ def run(ctx: JobContext) -> StepResult:
             ctx.event("noisy", f"{noise}; measuring again", level="warning")
             return StepResult(next=measure_space(ctx, state))
         ctx.event("noisy", f"{noise}; going on with wider intervals", level="warning")
-    predictor, report = fit_and_report(
-        rows_of(result, "n"),
-        rows_of(result, "h"),
-        shape=state.model_shape,
-        workload=state.target_workload,
-        noise_floor=result.session.noise_floor,
-    )
-    targets = resolve_targets(ctx.spec.targets, predictor, state.search_space)
-    _announce(ctx, predictor, report, targets)
-    state = state.updated(
-        predictor=store_predictor(ctx, state, predictor, report),
-        fit_report=report.to_dict(),
-        targets=targets,
-        environment=dict(result.environment),
-    )
-    return StepResult(next=NewStep(kind="teacher", input=state.dump()))
+    state = state.updated(onboarding_jobs=(*state.onboarding_jobs, newest))
+    results = [MeasuringResult.from_dict(ctx.measurement(i)) for i in state.onboarding_jobs]
+    wanted = curriculum(ctx, state)
+    learned = learning.learn(ctx, wanted, results)
+    targets = resolve_targets(ctx.spec.targets, learned.predictor, state.search_space)
+    budgets_ms = [target.budget_ms for target in targets]
+    elapsed_s = time.time() - (state.measuring_started_at or time.time())
+    more = learning.networks_to_add(wanted, learned, budgets_ms, elapsed_s=elapsed_s)
+    width = learned.interval(state.search_space, budgets_ms)
+    if more:
+        ctx.event(
+            "onboarding", f"exact to {width:.1%} near the budgets; measuring {len(more)} more"
+        )
+        then = NewStep(kind="onboard", input=state.dump())
+        return StepResult(
+            next=wanted.next_session(more, then, seed=ctx.seed + len(state.onboarding_jobs))
+        )
+    fit_report = learned.report.to_dict()
+    learning.save(ctx, state.device_id, learned.predictor, fit_report)
+    _announce(ctx, learned.predictor, fit_report, targets, width)
+    state = state.updated(environment=dict(result.environment))
+    return StepResult(next=_teach(ctx, state, learned.predictor, fit_report, targets))
 
 
 def resolve_targets(
-    wanted: Sequence[TargetSpec], predictor: LatencyPredictor, space: SearchSpace
+    wanted: Sequence[TargetSpec], predictor: WorkloadPredictor, space: SearchSpace
 ) -> tuple[Target, ...]:
     """Every target with its budget in milliseconds.
 
@@ -69,34 +130,42 @@ def resolve_targets(
     return tuple(targets)
 
 
-def store_predictor(
-    ctx: JobContext, state: State, predictor: LatencyPredictor, report: FitReport | None = None
-) -> str:
-    """The predictor as a blob for the steps to come, and as the newest one of its device."""
-    payload = predictor.to_json()
-    ctx.save_predictor(
-        state.device_id,
-        state.workload,
-        payload,
-        report.to_dict() if report else state.fit_report,
-        workload_key=predictor_key(state.model_shape, state.target_workload),
-    )
+def put_predictor(ctx: JobContext, predictor: WorkloadPredictor) -> str:
+    """The predictor as a blob for the steps to come: a search holds on to one version."""
     path = ctx.scratch / "predictor.json"
-    path.write_text(json.dumps(payload))
+    path.write_text(json.dumps(predictor.to_json()))
     return ctx.put_blob(path)
 
 
+def _teach(
+    ctx: JobContext,
+    state: State,
+    predictor: WorkloadPredictor,
+    fit_report: Mapping[str, Any],
+    targets: tuple[Target, ...],
+) -> NewStep:
+    state = state.updated(
+        predictor=put_predictor(ctx, predictor), fit_report=dict(fit_report), targets=targets
+    )
+    return NewStep(kind="teacher", input=state.dump())
+
+
 def _announce(
-    ctx: JobContext, predictor: LatencyPredictor, report: FitReport, targets: Sequence[Target]
+    ctx: JobContext,
+    predictor: WorkloadPredictor,
+    fit_report: Mapping[str, Any],
+    targets: Sequence[Target],
+    width: float,
 ) -> None:
     budgets = ", ".join(f"{target.budget_ms:.2f} ms" for target in targets)
     ctx.event(
         "onboarded",
-        f"unsearched model {predictor.reference_ms:.2f} ms, predictor off by {report.mape:.1%} "
-        f"on unseen networks; budgets {budgets}",
+        f"unsearched model {predictor.reference_ms:.2f} ms, predictor off by "
+        f"{fit_report['mape']:.1%} on unseen networks; budgets {budgets}",
         {
             "reference_ms": predictor.reference_ms,
-            "fit_report": report.to_dict(),
+            "fit_report": dict(fit_report),
+            "half_width": width,
             "budgets_ms": [target.budget_ms for target in targets],
         },
     )

@@ -58,7 +58,12 @@ def measure_files(ctx: JobContext, state: State) -> NewMeasurement:
         seed=ctx.seed + 1000 + state.measuring_tries,
     )
     then = NewStep(kind="verify", input=state.dump())
-    return NewMeasurement(device_id=state.device_id, spec=spec.to_dict(), then=then)
+    return NewMeasurement(
+        device_id=state.device_id,
+        spec=spec.to_dict(),
+        then=then,
+        purposes=dict.fromkeys((network.key for network in spec.networks), "finish"),
+    )
 
 
 def _export_unsearched(ctx: JobContext, state: State) -> State:

@@ -1,4 +1,4 @@
-"""First step: read model and data, fix the splits, and send the device its first networks.
+"""First step: read model and data, fix the splits, and have the device learnt.
 
 Latencies depend on shapes alone, so the device is learnt before anything is trained: a budget
 that no network can keep fails the job within a minute.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from predictors.onboarding import choose_networks
 from predictors.workload import Workload
 from search.export.quantize import needs_reduced_range
 from search.model.checkpoint import check_model_folder
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
-from search.space import SearchSpace
 from search.training.batches import TokenRows
 from search.training.dataset import Dataset, Splits, read_dataset, split_rows
 from search.training.precision import choose_precision
-from service.step_types import NewMeasurement, NewStep, StepResult
+from service.step_types import StepResult
+from service.submission import space_of
 from workers.context import JobContext
+from workers.steps import onboard
 from workers.steps.state import Blobs, State
 
 
@@ -37,7 +37,7 @@ def run(ctx: JobContext) -> StepResult:
     reduced = needs_reduced_range(
         frozenset(device.identity.get("isa", ())), device.identity.get("machine", "")
     )
-    space = SearchSpace.for_shape(shape).with_choices(spec.space.choices)
+    space = space_of(spec, shape)
     workload = Workload(**spec.workload.model_dump())
     state = State(
         shape=shape.to_dict(),
@@ -56,32 +56,7 @@ def run(ctx: JobContext) -> StepResult:
         f"{len(dataset)} rows, {len(space):,} networks in the space",
         {"rows": len(dataset), "labels": list(dataset.label_names), "networks": len(space)},
     )
-    return StepResult(next=measure_space(ctx, state))
-
-
-def measure_space(ctx: JobContext, state: State) -> NewMeasurement:
-    """Networks that span the space, for the agent of the device to measure."""
-    measuring = ctx.spec.measuring
-    plan = choose_networks(
-        state.search_space,
-        state.model_shape,
-        state.target_workload,
-        num_networks=measuring.num_networks,
-        num_holdout=measuring.num_holdout,
-        seed=ctx.seed,
-    )
-    spec = plan.to_spec(
-        state.model_shape,
-        state.target_workload,
-        rounds=measuring.rounds,
-        repeats=measuring.repeats,
-        seed=ctx.seed + state.measuring_tries,
-    )
-    return NewMeasurement(
-        device_id=state.device_id,
-        spec=spec.to_dict(),
-        then=NewStep(kind="onboard", input=state.dump()),
-    )
+    return StepResult(next=onboard.begin(ctx, state))
 
 
 def link_model(ctx: JobContext, folder: Path) -> Path:

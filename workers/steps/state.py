@@ -122,6 +122,8 @@ class State(Frozen):
     predictor: str | None = None
     fit_report: dict[str, Any] = Field(default_factory=dict)
     measuring_tries: int = 0
+    measuring_started_at: float | None = None
+    onboarding_jobs: tuple[str, ...] = ()
     teacher_accuracy: float | None = None
     convergence: tuple[dict[str, float], ...] = ()
     generation: int = 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from predictors.measurement import Measurement
-from predictors.predictor import LatencyRow
+from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
 from service.schemas import TargetSpec
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
+from workers.steps import learning
 from workers.steps.evaluating import load_predictor
-from workers.steps.onboard import MAX_MEASURING_TRIES, store_predictor
+from workers.steps.onboard import MAX_MEASURING_TRIES, put_predictor
 from workers.steps.package import QUANTIZED_KEY, measure_files
 from workers.steps.shortlist import next_target
 from workers.steps.state import MeasuredFile, StageRecord, State, Target
@@ -38,7 +39,7 @@ def run(ctx: JobContext) -> StepResult:
         judged = judge(target, spec, measurement, result.reference)
         _announce(ctx, index, judged)
         if not judged.is_met:
-            missed.append(LatencyRow.of(measurement, result.reference))
+            missed.append(LatencyRow.of(measurement, state.target_workload, result.anchors))
             judged = (
                 repaired(judged)
                 if judged.repairs < MAX_REPAIRS
@@ -47,7 +48,8 @@ def run(ctx: JobContext) -> StepResult:
         state = state.with_target(judged, index)
     if missed:
         predictor = load_predictor(ctx, state).with_measurements(missed)
-        state = state.updated(predictor=store_predictor(ctx, state, predictor))
+        learning.save(ctx, state.device_id, predictor, state.fit_report)
+        state = state.updated(predictor=put_predictor(ctx, predictor))
     if any(target.needs_network for target in state.targets):
         return StepResult(next=next_target(state.updated(current_target=-1)))
     return StepResult(next=NewStep(kind="report", input=state.dump()))

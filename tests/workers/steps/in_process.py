@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from predictors.device import probe_device
 from predictors.measuring import run_measuring_spec
+from predictors.probe import probe_device
 from predictors.spec import MeasuringSpec
 from service import jobs, measurement_jobs
 from service.artifacts import ArtifactStore, list_artifacts

@@ -28,7 +28,7 @@ class Doctored:
     def __call__(self, spec: MeasuringSpec) -> dict[str, Any]:
         place = min(len(self.asked), len(self._factors) - 1)
         self.asked.append([n.subnet for n in spec.networks if n.subnet and n.key[0] == "t"])
-        reference = {**self._known["reference"]}
+        reference = {**self._known["anchors"][0]}
         measurements = []
         for network in spec.networks:
             assert network.subnet is not None

@@ -79,7 +79,15 @@ def spec(model_upload: str, data_upload: str, **parts: Any) -> dict[str, Any]:
             "precision": "fp32",
         },
         "search": {"population": 6, "generations": 2, "fidelity_rows": 40},
-        "measuring": {"num_networks": 10, "num_holdout": 2, "rounds": 3, "repeats": 2},
+        # Networks this small are too fast to be timed exactly: one session has to do.
+        "measuring": {
+            "num_networks": 10,
+            "num_holdout": 2,
+            "rounds": 3,
+            "repeats": 2,
+            "max_networks": 5,
+            "max_age_hours": 0,
+        },
         "seed": 5,
         **parts,
     }

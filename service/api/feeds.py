@@ -1,0 +1,82 @@
+"""The events of a job of any kind, and pages that go on where the one before ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from search.errors import InvalidInput
+from service.api.dependencies import Parts
+from service.events import list_events
+from service.job_states import TERMINAL
+from service.models import Job
+from service.schemas import Event, EventPage, JobState
+
+MAX_WAIT_SECONDS = 20.0
+
+
+async def wait_for_events(
+    parts: Parts,
+    find: Callable[[Session, str], Job],
+    job_id: str,
+    *,
+    after: int,
+    limit: int,
+    wait_s: float,
+) -> EventPage:
+    """Events after `after`; waits up to `wait_s` for one while the job goes on.
+
+    Args:
+        find: the job, or NotFound.
+    """
+
+    def read() -> EventPage:
+        with parts.database.read() as session:
+            # The state first: an event of a job that is seen as ended is then never missed.
+            state = JobState(find(session, job_id).state)
+            rows = list_events(session, job_id, after=after, limit=limit + 1)
+        items = [Event.model_validate(row) for row in rows[:limit]]
+        return EventPage(items=items, job_state=state, more=len(rows) > limit)
+
+    def read_news() -> EventPage | None:
+        page = read()
+        return page if page.items or page.job_state in TERMINAL else None
+
+    news = await parts.notifier.wait_for(read_news, wait_s)
+    return news if news is not None else await run_in_threadpool(read)
+
+
+class Dated(Protocol):
+    """A row that pages are ordered by, the newest first."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created_at(self) -> float: ...
+
+
+def cursor_after(row: Dated) -> str:
+    """Where the page after the one that ends with this row begins."""
+    text = json.dumps([row.created_at, row.id])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> tuple[float, str] | None:
+    """Raises: InvalidInput when it is none of this server's."""
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        created_at, row_id = json.loads(base64.urlsafe_b64decode(padded))
+        if isinstance(created_at, int | float) and math.isfinite(created_at):
+            return float(created_at), str(row_id)
+    except (ValueError, TypeError):
+        pass
+    raise InvalidInput("cursor", "is not one that this server gave")

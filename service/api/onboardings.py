@@ -1,0 +1,89 @@
+"""Onboardings over HTTP: how a device is being learnt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
+
+from service import devices, jobs
+from service.api.dependencies import DevicesKey, Service
+from service.api.feeds import MAX_WAIT_SECONDS, wait_for_events
+from service.api.search_jobs import progress_of, reason_of
+from service.device_schemas import Onboarding, OnboardingPage
+from service.models import Job as JobRow
+from service.problems import NotFound
+from service.schemas import EventPage, JobState
+
+router = APIRouter(prefix="/v1/onboardings", tags=["onboardings"])
+
+
+@router.get("")
+def list_all(
+    parts: Service,
+    _key: DevicesKey,
+    device: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> OnboardingPage:
+    """Newest first; with `device`, an id or a name, those of one."""
+    with parts.database.read() as session:
+        device_id = devices.get_device(session, device).id if device is not None else None
+        rows = jobs.list_jobs(session, kind=jobs.ONBOARDING, device_id=device_id, limit=limit)
+    return OnboardingPage(items=[to_onboarding(row) for row in rows])
+
+
+@router.get("/{onboarding_id}")
+def get(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
+    with parts.database.read() as session:
+        return to_onboarding(_onboarding(session, onboarding_id))
+
+
+@router.get("/{onboarding_id}/events")
+async def events(
+    onboarding_id: str,
+    parts: Service,
+    _key: DevicesKey,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
+) -> EventPage:
+    """Events after `after`; waits up to `wait_s` for one while it goes on."""
+    return await wait_for_events(
+        parts, _onboarding, onboarding_id, after=after, limit=limit, wait_s=wait_s
+    )
+
+
+@router.post("/{onboarding_id}:cancel", status_code=202)
+def cancel(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
+    """Ask it to stop; what was measured stays. Repeating it changes nothing."""
+    with parts.database.write() as session:
+        _onboarding(session, onboarding_id)
+        row = jobs.request_cancel(session, onboarding_id)
+        assert row is not None, "just found"
+        answer = to_onboarding(row)
+    parts.notifier.notify()
+    return answer
+
+
+def to_onboarding(row: JobRow) -> Onboarding:
+    return Onboarding(
+        id=row.id,
+        device_id=row.spec["device"],
+        state=JobState(row.state),
+        stage=row.stage,
+        progress=progress_of(row),
+        reason=reason_of(row),
+        spec=row.spec,
+        result=row.result,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _onboarding(session: Session, onboarding_id: str) -> JobRow:
+    row = jobs.get_job(session, onboarding_id, jobs.ONBOARDING)
+    if row is None:
+        raise NotFound("onboarding", onboarding_id)
+    return row

@@ -1,0 +1,66 @@
+"""Predictors of a device over HTTP: their versions and reports, and what they say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service import devices, predicting, predictor_store
+from service.api.dependencies import DevicesKey, Service
+from service.device_schemas import (
+    PredictedPage,
+    Prediction,
+    Predictor,
+    PredictorDetail,
+    PredictorPage,
+)
+from service.problems import NotFound
+
+router = APIRouter(prefix="/v1/devices", tags=["predictors"])
+
+
+@router.get("/{device_id}/predictors")
+def list_all(
+    device_id: str,
+    parts: Service,
+    _key: DevicesKey,
+    key: str | None = None,
+    shape_key: str | None = None,
+    precision: str | None = None,
+    latest: Annotated[bool, Query()] = False,
+) -> PredictorPage:
+    """Every version with its fit report, newest first.
+
+    Args:
+        key: a predictor key as text.
+        latest: only the newest version of each key and shape.
+    """
+    with parts.database.read() as session:
+        device = devices.get_device(session, device_id)
+        found = predictor_store.list_predictors(
+            session, device.id, key_text=key, shape_key=shape_key, precision=precision
+        )
+    if latest:
+        newest = {(p.predictor_key, p.shape_key): p for p in reversed(found)}
+        found = [p for p in found if newest[p.predictor_key, p.shape_key] is p]
+    return PredictorPage(items=[Predictor.model_validate(p) for p in found])
+
+
+@router.get("/{device_id}/predictors/{predictor_id}")
+def get(device_id: str, predictor_id: str, parts: Service, _key: DevicesKey) -> PredictorDetail:
+    """With everything that it needs to predict, as versioned JSON."""
+    with parts.database.read() as session:
+        device = devices.get_device(session, device_id)
+        found = predictor_store.get_predictor(session, device.id, predictor_id)
+    if found is None:
+        raise NotFound("predictor", predictor_id)
+    return PredictorDetail.model_validate(found)
+
+
+@router.post("/{device_id}/predictors:predict")
+def predict(device_id: str, body: Prediction, parts: Service, _key: DevicesKey) -> PredictedPage:
+    """Latency of networks with its 90 % interval, and which parts it comes from."""
+    with parts.database.read() as session:
+        device = devices.get_device(session, device_id)
+        return predicting.predict(session, device, body)

@@ -1,0 +1,265 @@
+"""Commands for devices: list, show, onboard, rename, retire."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from search.errors import InvalidInput, SnugnetError
+from service.cli.connection import ApiKey, Url, connect
+from service.cli.errors import JOB_FAILED
+from service.cli.tables import make_table, print_table, utc
+from service.cli.watching import watch_onboarding
+from service.client import Client
+from service.device_schemas import Device, Onboarding
+from service.schemas import JobState
+
+DeviceArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of a device.")]
+NUM_SESSIONS = 200  # of which the anchors are drawn
+
+app = typer.Typer(help="Devices that can be measured on.", invoke_without_command=True)
+
+
+class CannotDraw(SnugnetError):
+    """This installation lacks what drawing needs."""
+
+    code = "cannot_draw"
+
+
+@app.callback()
+def list_devices(
+    ctx: typer.Context,
+    retired: Annotated[bool, typer.Option(help="Retired ones too.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """List the devices, or do something with one of them."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with connect(url, api_key) as client:
+        found = client.devices(retired=retired)
+    table = make_table("name", "processor", "cores", "runtimes", "agent", "predictors")
+    for device in found:
+        table.add_row(
+            device.name,
+            str(device.identity.get("cpu_model", "")),
+            str(device.identity.get("num_cores", "")),
+            _runtimes(device),
+            _state(device),
+            str(device.num_predictors),
+        )
+    print_table(table)
+
+
+@app.command()
+def show(
+    name: DeviceArgument,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw predicted against measured, intervals, and the anchors over time.",
+            show_default=False,
+        ),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Show what a device is, and how well its latency is known."""
+    with connect(url, api_key) as client:
+        device = client.device(name)
+        _print_device(device)
+        _print_predictors(client, device)
+        if plot is not None:
+            _draw(client, device, plot)
+            typer.echo(plot)
+
+
+@app.command()
+def onboard(
+    name: DeviceArgument,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the unsearched model.", show_default=False)
+    ] = None,
+    shape: Annotated[
+        Path | None,
+        typer.Option(help="Its sizes instead, as YAML or JSON.", show_default=False),
+    ] = None,
+    runtime: Annotated[str, typer.Option()] = "onnxruntime",
+    provider: Annotated[str, typer.Option()] = "cpu",
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    seq_len: Annotated[int, typer.Option(min=2)] = 64,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Give several; all that the runtime does if none.")
+    ] = None,
+    budget_ms: Annotated[
+        list[float] | None, typer.Option(help="Where it has to be exact; give several.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Half-width of the interval.")] = 0.05,
+    max_measurements: Annotated[int, typer.Option(help="Networks of each precision.")] = 50,
+    max_minutes: Annotated[float, typer.Option()] = 5.0,
+    agent_timeout: Annotated[float, typer.Option(help="Seconds to wait for an agent.")] = 600.0,
+    check: Annotated[bool, typer.Option("--check", help="Only look for drift.")] = False,
+    watch: Annotated[bool, typer.Option(help="Follow it to its end.")] = True,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Learn how fast a device runs the networks of a model's space."""
+    request: dict[str, Any] = {
+        "workload": {
+            "runtime": runtime,
+            "provider": provider,
+            "threads": threads,
+            "batch_size": batch_size,
+            "seq_len": seq_len,
+        },
+        "space": {"precision": precision} if precision else {},
+        "budgets_ms": budget_ms or [],
+        "tolerance": tolerance,
+        "max_measurements": max_measurements,
+        "max_minutes": max_minutes,
+        "agent_timeout_s": agent_timeout,
+        "mode": "check" if check else "full",
+    }
+    with connect(url, api_key) as client:
+        client.device(name)  # before anything is uploaded
+        onboarding = client.onboard(name, {**request, **_source(client, model, shape)})
+        typer.echo(onboarding.id)
+        if watch:
+            _follow(client, onboarding)
+
+
+@app.command()
+def rename(
+    name: DeviceArgument,
+    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME")],
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Give a device another name; its agent and its predictors stay with it."""
+    with connect(url, api_key) as client:
+        typer.echo(client.rename_device(name, new_name).name)
+
+
+@app.command()
+def retire(
+    name: DeviceArgument,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring it back.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Measure on a device no more; what was measured stays."""
+    with connect(url, api_key) as client:
+        device = client.revive_device(name) if undo else client.retire_device(name)
+    typer.echo(f"{device.name} is {'in use again' if undo else 'retired'}")
+
+
+def _source(client: Client, model: Path | None, shape: Path | None) -> dict[str, Any]:
+    if (model is None) == (shape is None):
+        raise InvalidInput("--model", "give exactly one of --model and --shape")
+    if model is not None:
+        typer.echo("uploading the model", err=True)
+        return {"model": {"upload": client.upload_folder(model).id}}
+    assert shape is not None
+    try:
+        sizes = yaml.safe_load(shape.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidInput("--shape", f"{str(shape)!r} cannot be read: {error}") from None
+    return {"shape": sizes}
+
+
+def _follow(client: Client, onboarding: Onboarding) -> None:
+    try:
+        ended = watch_onboarding(client, onboarding.id)
+    except KeyboardInterrupt:
+        typer.echo("\nThe onboarding goes on.", err=True)
+        raise typer.Exit(130) from None
+    if ended.state is not JobState.SUCCEEDED:
+        raise typer.Exit(JOB_FAILED)
+
+
+def _print_device(device: Device) -> None:
+    identity = device.identity
+    missing = identity.get("missing_runtimes") or {}
+    lines = {
+        "name": device.name,
+        "id": device.id,
+        "agent": _state(device),
+        "processor": identity.get("cpu_model", ""),
+        "cores": identity.get("num_cores", ""),
+        "memory": f"{identity.get('memory_bytes', 0) / 2**30:.1f} GiB",
+        "gpus": ", ".join(identity.get("gpus") or []) or "none",
+        "system": identity.get("os", ""),
+        "fingerprint": device.fingerprint,
+        "runtimes": _runtimes(device) or "none",
+        **{f"no {name}": reason for name, reason in missing.items()},
+    }
+    width = max(map(len, lines))
+    for title, value in lines.items():
+        typer.echo(f"{title:{width}}  {value}")
+
+
+def _print_predictors(client: Client, device: Device) -> None:
+    found = client.predictors(device.id, latest="true").items
+    if not found:
+        typer.echo(f"\nno predictor yet; `snugnet devices onboard {device.name}` makes one")
+        return
+    table = make_table("predictor", "key", "version", "measured", "MAPE", "noise", "fitted (UTC)")
+    for predictor in found:
+        report = predictor.fit_report
+        table.add_row(
+            predictor.id,
+            predictor.predictor_key.partition("/")[2],
+            str(predictor.version),
+            str(report.get("num_measurements", "")),
+            _percent(report.get("mape")),
+            _percent(report.get("noise_floor")),
+            utc(predictor.created_at),
+        )
+    typer.echo()
+    print_table(table)
+
+
+def _draw(client: Client, device: Device, path: Path) -> None:
+    try:
+        from predictors.plotting import draw_device
+
+        payloads = [
+            client.predictor(device.id, predictor.id).payload
+            for predictor in client.predictors(device.id, latest="true").items
+        ]
+        sessions = client.measuring_sessions(device.id, limit=NUM_SESSIONS).items
+        draw_device(
+            path,
+            name=device.name,
+            predictors=payloads,
+            sessions=[json.loads(session.model_dump_json()) for session in sessions],
+        )
+    except ImportError as error:
+        missing = (error.name or str(error)).partition(".")[0]
+        raise CannotDraw(f"drawing needs {missing}; pip install 'snugnet[worker]'") from None
+
+
+def _runtimes(device: Device) -> str:
+    """Agents once reported a bare version."""
+    found = device.identity.get("runtimes") or {}
+    versions = {
+        name: info.get("version", "") if isinstance(info, dict) else info
+        for name, info in found.items()
+    }
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
+def _state(device: Device) -> str:
+    if device.retired_at is not None:
+        return "retired"
+    return "connected" if device.is_online else f"away since {utc(device.last_seen_at)} UTC"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, int | float) else ""
