@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.common import MINILM, report_result
 from predictors.metrics import spearman, spearman_within
+from predictors.predictor import anchors_ratio
 from predictors.workload import Workload
 from search.space import SearchSpace, SubnetConfig
 from service.embedded import EmbeddedService
@@ -34,7 +35,16 @@ RUNTIMES = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32",)}
 NETWORKS_PER_SESSION = 60
 POLL_S = 1.0
 
-Truth = dict[SubnetConfig, float]
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """p50 of a network, and of the anchors in the session that measured it."""
+
+    median_ms: float
+    anchors_ms: tuple[float, ...]
+
+
+Truths = dict[SubnetConfig, Truth]
 
 
 def main() -> int:
@@ -83,9 +93,9 @@ class Service:
         own = [s for s in sessions if s["workload"]["runtime"] == runtime]
         return {**done["result"], "sessions": own}
 
-    def measure(self, runtime: str, subnets: Sequence[SubnetConfig]) -> Truth:
-        """p50 in ms of each network."""
-        found: dict[str, float] = {}
+    def measure(self, runtime: str, subnets: Sequence[SubnetConfig]) -> Truths:
+        """Of each network, as sessions of their own measured it."""
+        found: dict[str, Truth] = {}
         for start in range(0, len(subnets), NETWORKS_PER_SESSION):
             part = subnets[start : start + NETWORKS_PER_SESSION]
             body = {
@@ -97,11 +107,14 @@ class Service:
             }
             job = self._finished("measurement-jobs", self._post(f"devices/{DEVICE}:measure", body))
             path = f"devices/{DEVICE}/measurements"
-            rows = self._items(path, {"session_id": job["session_id"]})
-            found |= {row["subnet_fingerprint"]: row["median_ms"] for row in rows}
+            rows = self._items(path, {"session": job["session_id"]})
+            anchors_ms = self._anchors_ms(job["session_id"])
+            found |= {
+                row["subnet_fingerprint"]: Truth(row["median_ms"], anchors_ms) for row in rows
+            }
         return {subnet: found[subnet.renumbered().fingerprint] for subnet in subnets}
 
-    def judge(self, runtime: str, onboarding: Mapping[str, Any], truth: Truth) -> dict[str, Any]:
+    def judge(self, runtime: str, onboarding: Mapping[str, Any], truths: Truths) -> dict[str, Any]:
         figures: dict[str, Any] = {
             "minutes": onboarding["minutes"],
             "noise_floor": float(
@@ -114,22 +127,27 @@ class Service:
             "num_blocks": sum(s["summary"]["num_blocks"] for s in onboarding["sessions"]),
         }
         for precision in RUNTIMES[runtime]:
-            subnets = [subnet for subnet in truth if subnet.precision == precision]
+            subnets = [subnet for subnet in truths if subnet.precision == precision]
             body = {
                 "shape": MINILM.to_dict(),
                 "workload": _workload(runtime),
                 "subnets": [subnet.to_dict() for subnet in subnets],
             }
             items = self._post(f"devices/{DEVICE}/predictors:predict", body)["items"]
-            measured = np.array([truth[subnet] for subnet in subnets])
             predictor_id = onboarding["predictors"][precision]
             stored = self._get(f"devices/{DEVICE}/predictors/{predictor_id}")
+            anchors_ms = tuple(stored["payload"]["rows"][0]["anchors_ms"])
             figures[precision] = {
                 "num_measurements": len(stored["payload"]["rows"]),
                 "model": stored["fit_report"]["kinds"],
-                **_errors(subnets, items, measured),
+                **_errors(subnets, items, [truths[subnet] for subnet in subnets], anchors_ms),
             }
         return figures
+
+    def _anchors_ms(self, session_id: str) -> tuple[float, ...]:
+        sessions = self._items(f"devices/{DEVICE}/measuring-sessions")
+        (session,) = [s for s in sessions if s["id"] == session_id]
+        return tuple(anchor["median_ms"] for anchor in session["anchors"])
 
     def _finished(self, kind: str, started: Mapping[str, Any]) -> dict[str, Any]:
         while True:
@@ -177,8 +195,16 @@ def _fresh(precisions: Sequence[str], num_fresh: int, seed: int) -> list[SubnetC
 
 
 def _errors(
-    subnets: Sequence[SubnetConfig], items: Sequence[Mapping[str, Any]], measured: Any
+    subnets: Sequence[SubnetConfig],
+    items: Sequence[Mapping[str, Any]],
+    truths: Sequence[Truth],
+    anchors_ms: tuple[float, ...],
 ) -> dict[str, Any]:
+    """A prediction refers to the session of its anchors: the machine's speed then and in the
+    session that measured the truth is related by them. `unrelated_mape` leaves that out."""
+    raw = np.array([truth.median_ms for truth in truths])
+    factors = [anchors_ratio(anchors_ms, truth.anchors_ms) for truth in truths]
+    measured = raw * factors
     mean, lower, upper = (
         np.array([item[name] for item in items]) for name in ("mean_ms", "lower_ms", "upper_ms")
     )
@@ -186,6 +212,8 @@ def _errors(
     return {
         "num_fresh": len(subnets),
         "mape": float(errors.mean()),
+        "unrelated_mape": float(np.abs(mean / raw - 1).mean()),
+        "session_factor": float(np.median(factors)),
         "within_5": float((errors <= 0.05).mean()),
         "within_10": float((errors <= 0.10).mean()),
         "spearman": spearman(mean, measured),

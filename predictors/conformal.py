@@ -9,8 +9,8 @@ Floats = npt.NDArray[np.float64]
 
 COVERAGE = 0.9
 # Outliers, prior and residual are chosen on the rows that judge them. On other people's devices
-# that cost about a point of coverage.
-CHOICE_COST = 0.01
+# that cost up to a point of coverage.
+CHOICE_COST = 0.005
 
 
 def interval(

@@ -89,7 +89,8 @@ class CostModel:
             residual: "auto" chooses by leaving rows out.
 
         Raises:
-            ValueError: a latency is not above 0, or an array has another length.
+            ValueError: fewer than two rows, a latency that is not above 0, a negative term, or an
+                array of another length.
         """
         _check(terms, measured_ms)
         num_rows = len(measured_ms)
@@ -101,12 +102,8 @@ class CostModel:
         kept = np.where(outliers, 0.0, weights)
         fold_of_row = _folds(num_rows, seed)
         cost_ms = fit_prices(terms, parts_ms, kept, layout)
-        fold_cost_ms = np.array(
-            [
-                fit_prices(terms, parts_ms, np.where(fold_of_row == fold, 0.0, kept), layout)
-                for fold in range(fold_of_row.max() + 1)
-            ]
-        )
+        by_fold = [np.where(fold_of_row == f, 0.0, kept) for f in range(fold_of_row.max() + 1)]
+        fold_cost_ms = np.array([fit_prices(terms, parts_ms, w, layout) for w in by_fold])
         base, fold_base = _log(terms @ cost_ms), _log(terms @ fold_cost_ms.T)
         own_fold = np.arange(num_rows), fold_of_row
         chosen_sources = choose_sources(
@@ -132,7 +129,7 @@ class CostModel:
             residual=chosen,
             sources=chosen_sources,
             cross_validated_ms=np.exp(fold_logs),
-            fold_residuals=np.abs(np.log(measured_ms) - fold_logs),
+            fold_residuals=np.abs(logs - fold_logs),
             outliers=outliers,
             lowest=terms.min(axis=0),
             highest=terms.max(axis=0),
@@ -207,7 +204,7 @@ class CostModel:
 
 
 def _check(terms: Floats, measured_ms: Floats) -> None:
-    if terms.ndim != 2 or len(terms) != len(measured_ms) or len(measured_ms) == 0:
+    if terms.ndim != 2 or len(terms) != len(measured_ms) or len(measured_ms) < 2:
         raise ValueError(f"terms {terms.shape} do not fit latencies {measured_ms.shape}")
     if not (np.isfinite(measured_ms).all() and (measured_ms > 0).all()):
         raise ValueError("every latency must be finite and above 0")

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 
+STANDARD_ERRORS = 2.0
 MIN_RANKED = 3  # ranks of two say nothing
 
 
@@ -35,3 +36,14 @@ def spearman_within(
             total += rank * len(places)
             count += len(places)
     return total / count if count else None
+
+
+def clearly_less(errors: Floats, others: Floats, weights: Floats, min_gain: float) -> bool:
+    """Whether errors of the same rows are less by a share, and by two standard errors of the
+    difference: on noisy rows chance alone would often choose the more flexible of two models."""
+    gains = others - errors
+    gain = float(np.average(gains, weights=weights))
+    variance = float(np.average((gains - gain) ** 2, weights=weights))
+    standard_error = np.sqrt(variance / max(int((weights > 0).sum()), 1))
+    least = min_gain * float(np.average(others, weights=weights))
+    return gain > max(least, STANDARD_ERRORS * float(standard_error))

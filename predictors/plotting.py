@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,8 @@ def _draw_residuals(axes: Axes, fitted: Sequence[LatencyPredictor]) -> None:
 
 def _draw_anchors(axes: Axes, sessions: Sequence[Mapping[str, Any]]) -> None:
     """Each anchor against its own first session at the same workload: 1 is as fast as then."""
+    from matplotlib.dates import date2num
+
     first: dict[tuple[str, str], float] = {}
     series: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
     for session in sorted(sessions, key=lambda s: float(s["created_at"])):
@@ -121,6 +123,11 @@ def _draw_anchors(axes: Axes, sessions: Sequence[Mapping[str, Any]]) -> None:
     if handles:
         axes.legend(handles.values(), handles.keys(), fontsize=7, frameon=False)
     axes.axhline(1, color=GREY, linewidth=0.8)
+    if len({at for points in series.values() for at, _ in points}) == 1:
+        at = next(iter(series.values()))[0][0]
+        hour = timedelta(hours=1)
+        ends = [float(date2num(end)) for end in (at - hour, at + hour)]  # type: ignore[no-untyped-call]
+        axes.set_xlim(*ends)
     axes.tick_params(axis="x", labelrotation=30, labelsize=7)
     axes.set(xlabel="session (UTC)", ylabel="latency / first session", title="Anchors over time")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class FitReport:
     interval_half_width: float
     noise_floor: float
     kinds: Mapping[str, str]  # of model, by precision
+    by_precision: Mapping[str, Mapping[str, Any]]  # the same of each one's held-out networks
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +80,18 @@ def fit_and_report(
             sources=sources,
         )
 
-    report = report_fit(fit(training), holdout, noise_floor=noise_floor)
+    judged = fit(training)
+    report = report_fit(judged, holdout, noise_floor=noise_floor)
+    parts = {
+        precision: report_fit(
+            WorkloadPredictor(workload, [part]),
+            [row for row in holdout if row.subnet.precision == precision],
+            noise_floor=noise_floor,
+        ).to_dict()
+        for precision, part in judged.predictors.items()
+        if any(row.subnet.precision == precision for row in holdout)
+    }
+    report = replace(report, by_precision=parts)
     return fit([*training, *holdout]), report
 
 
@@ -121,6 +133,7 @@ def report_fit(
         interval_half_width=float(np.median(estimate.half_widths)),
         noise_floor=noise_floor,
         kinds={name: p.kind for name, p in predictor.predictors.items()},
+        by_precision={},
     )
 
 

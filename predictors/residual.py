@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from predictors.gp import GaussianProcess
+from predictors.metrics import clearly_less
 from predictors.trees import BoostedTrees
 
 Floats = npt.NDArray[np.float64]
@@ -18,8 +19,7 @@ Ints = npt.NDArray[np.int64]
 MIN_ROWS_FOR_GP = 12
 MAX_ROWS_FOR_GP = 600  # beyond, its cubes of n take seconds
 MIN_ROWS_FOR_TREES = 200
-MIN_GAIN = 0.05  # of the error on rows left out, or the simpler model stays
-STANDARD_ERRORS = 2
+MIN_GAIN = 0.03  # of the error on rows left out, or the simpler model stays
 MARGIN = 1.5  # a residual may exceed those seen by this factor
 
 
@@ -193,10 +193,11 @@ def choose_residual(
     if wanted == "trees" or (wanted == "auto" and num_rows >= MIN_ROWS_FOR_TREES):
         candidates.append(TreesResidual.fit(inputs, left_over, weights, fold_of_row, seed))
     fold_left_over = left_over_by_fold[np.arange(len(left_over)), fold_of_row]
-    best = candidates[0]
+    best, best_errors = candidates[0], np.abs(fold_left_over - candidates[0].fitted_folds())
     for candidate in candidates[1:]:
-        if _clearly_better(candidate, best, fold_left_over, weights):
-            best = candidate
+        errors = np.abs(fold_left_over - candidate.fitted_folds())
+        if clearly_less(errors, best_errors, weights, MIN_GAIN):
+            best, best_errors = candidate, errors
     return best
 
 
@@ -205,30 +206,15 @@ def residual_from_json(data: Mapping[str, Any]) -> Residual:
     kind = data["kind"]
     if kind == "none":
         return NoResidual()
-    fitted, limit = np.array(data["fitted"]) if "fitted" in data else np.zeros(0), data["limit"]
-    if kind == "gp":
-        return GpResidual(
-            process=GaussianProcess.from_json(data["process"]),
-            fold_alphas=np.array(data["fold_alphas"]),
-            fitted=fitted,
-            limit=limit,
-        )
+    if kind not in ("gp", "trees"):
+        raise ValueError(f"there is no residual of kind {kind!r}")
+    fitted, limit = np.array(data["fitted"], dtype=np.float64), float(data["limit"])
     if kind == "trees":
-        return TreesResidual(
-            trees=BoostedTrees.from_json(data["trees"]), fitted=fitted, limit=limit
-        )
-    raise ValueError(f"there is no residual of kind {kind!r}")
-
-
-def _clearly_better(
-    candidate: Residual, best: Residual, fold_left_over: Floats, weights: Floats
-) -> bool:
-    """By a share of the error and by more than its standard error: on noisy rows chance alone
-    would often choose the more flexible model."""
-    before = np.abs(fold_left_over - best.fitted_folds())
-    gains = before - np.abs(fold_left_over - candidate.fitted_folds())
-    gain = float(np.average(gains, weights=weights))
-    variance = float(np.average((gains - gain) ** 2, weights=weights))
-    num_rows = max(int((weights > 0).sum()), 1)
-    least = MIN_GAIN * float(np.average(before, weights=weights))
-    return gain > max(least, STANDARD_ERRORS * float(np.sqrt(variance / num_rows)))
+        trees = BoostedTrees.from_json(data["trees"])
+        return TreesResidual(trees=trees, fitted=fitted, limit=limit)
+    return GpResidual(
+        process=GaussianProcess.from_json(data["process"]),
+        fold_alphas=np.array(data["fold_alphas"], dtype=np.float64),
+        fitted=fitted,
+        limit=limit,
+    )

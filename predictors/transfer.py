@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from predictors.linear import fit_costs
+from predictors.metrics import clearly_less
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -36,14 +37,10 @@ class Sources:
     fold_weights: Floats  # (k, the same)
     proxy: int = 0  # which source
 
-    def fitted_logs(
-        self, sources: Floats, base: Floats, fold_base: Floats, fold_of_row: Ints
-    ) -> tuple[Floats, Floats]:
-        """(n,) and (n,) of the fitted rows, the latter by models without each row."""
-        columns = _columns(self.kind, sources, base, self.proxy)
-        left_out = _columns(self.kind, sources, fold_base, self.proxy)
-        fold_logs = np.einsum("nc,nc->n", left_out, self.fold_weights[fold_of_row])
-        return self._log(columns @ self.weights), self._log(fold_logs)
+    def left_out_logs(self, sources: Floats, fold_base: Floats, fold_of_row: Ints) -> Floats:
+        """(n,) of the fitted rows, by the models without each."""
+        columns = _columns(self.kind, sources, fold_base, self.proxy)
+        return self._log(np.einsum("nc,nc->n", columns, self.fold_weights[fold_of_row]))
 
     def predicted_logs(
         self, sources: Floats, base: Floats, fold_base: Floats
@@ -94,19 +91,19 @@ def choose_sources(
         sources: (n, s) ms, or None.
         base: (n,) log prediction of the own model; `fold_base` by the models without each row.
     """
-    if sources is None or sources.shape[1] == 0 or int((weights > 0).sum()) < MIN_ROWS:
+    if sources is None or sources.shape[1] == 0 or len(measured_ms) < MIN_ROWS:
         return None
     logs = np.log(measured_ms)
-    best_error = (1 - MIN_GAIN) * float(np.average(np.abs(logs - fold_base), weights=weights))
-    best: Sources | None = None
+    own_errors = np.abs(logs - fold_base)
     proxies = [
         _fit("proxy", sources, logs, base, weights, fold_of_row, proxy)
         for proxy in range(sources.shape[1])
     ]
+    best, best_error = None, float(np.average(own_errors, weights=weights))
     for candidate in (_fit("stack", sources, logs, base, weights, fold_of_row), *proxies):
-        _, fold_logs = candidate.fitted_logs(sources, base, fold_base, fold_of_row)
-        error = float(np.average(np.abs(logs - fold_logs), weights=weights))
-        if error < best_error:
+        errors = np.abs(logs - candidate.left_out_logs(sources, fold_base, fold_of_row))
+        error = float(np.average(errors, weights=weights))
+        if error < best_error and clearly_less(errors, own_errors, weights, MIN_GAIN):
             best, best_error = candidate, error
     return best
 

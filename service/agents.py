@@ -27,7 +27,8 @@ def note_if_waiting(session: Session, job: MeasurementJob) -> bool:
             session,
             job.job_id,
             "waiting",
-            f"no agent of {device.name!r} is connected; waiting {until}",
+            f"no agent of {device.name!r} is connected; start `snugnet agent --name "
+            f"{device.name}` there; waiting {until}",
             {"measurement_job_id": job.id, "device_id": device.id, "agent_timeout_s": limit_s},
             level="warning",
         )

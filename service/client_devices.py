@@ -32,9 +32,15 @@ class DeviceCalls(Connection):
     """Devices are named by their id, or by their name."""
 
     def devices(self, *, retired: bool = False) -> list[Device]:
-        """Those in use; with `retired`, the others too."""
+        """All in use, by name; with `retired`, the others too."""
         params = {"retired": "true"} if retired else {}
-        return self._call(DevicePage, "GET", "/v1/devices", params=params).items
+        page = self._call(DevicePage, "GET", "/v1/devices", params=params)
+        found = page.items
+        while page.next_cursor is not None:
+            params["cursor"] = page.next_cursor
+            page = self._call(DevicePage, "GET", "/v1/devices", params=params)
+            found = [*found, *page.items]
+        return found
 
     def device(self, device: str) -> Device:
         return self._call(Device, "GET", f"/v1/devices/{device}")
@@ -69,7 +75,8 @@ class DeviceCalls(Connection):
         return self._call(MeasuringSessionPage, "GET", path, params=paging)
 
     def predictors(self, device: str, **filters: Any) -> PredictorPage:
-        """Every version, newest first. Filters: key, shape_key, precision, latest."""
+        """One page, newest first. Filters: key, shape_key, precision, latest; `cursor` of the
+        page before; `limit`."""
         path = f"/v1/devices/{device}/predictors"
         return self._call(PredictorPage, "GET", path, params=filters)
 
@@ -89,9 +96,10 @@ class DeviceCalls(Connection):
         path = f"/v1/devices/{device}:onboard"
         return self._call(Onboarding, "POST", path, json=dict(request), is_repeatable=False)
 
-    def onboardings(self, device: str | None = None) -> list[Onboarding]:
-        params = {} if device is None else {"device": device}
-        return self._call(OnboardingPage, "GET", "/v1/onboardings", params=params).items
+    def onboardings(self, device: str | None = None, **paging: Any) -> OnboardingPage:
+        """One page, newest first, of one device or all; `cursor` of the page before; `limit`."""
+        params = paging if device is None else {"device": device, **paging}
+        return self._call(OnboardingPage, "GET", "/v1/onboardings", params=params)
 
     def onboarding(self, onboarding_id: str) -> Onboarding:
         return self._call(Onboarding, "GET", f"/v1/onboardings/{onboarding_id}")

@@ -82,6 +82,8 @@ class Device(Answer):
 
 class DevicePage(Answer):
     items: list[Device]
+    next_cursor: str | None = None
+    """Give it as `cursor` for the page that follows; None after the last one. So in every list."""
 
 
 class DeviceChange(Strict):
@@ -119,7 +121,6 @@ class Measurement(Answer):
 class MeasurementPage(Answer):
     items: list[Measurement]
     next_cursor: str | None = None
-    """Give it as `cursor` for the page that follows; None after the last one."""
 
 
 class MeasuringSession(Answer):
@@ -158,6 +159,7 @@ class Predictor(Answer):
 
 class PredictorPage(Answer):
     items: list[Predictor]
+    next_cursor: str | None = None
 
 
 class PredictorDetail(Predictor):
@@ -222,6 +224,9 @@ class MeasurementJob(Answer):
     error: dict[str, Any] | None
     session_id: str | None = None
     """Of its measurements, once it is done."""
+
+    waiting_since: float | None = None
+    """Since when it has been known that no agent of the device is connected."""
 
     created_at: float
     finished_at: float | None
@@ -293,6 +298,7 @@ class Onboarding(Answer):
 
 class OnboardingPage(Answer):
     items: list[Onboarding]
+    next_cursor: str | None = None
 
 
 # --- keys ----------------------------------------------------------------------------------
@@ -322,3 +328,4 @@ class CreatedKey(ApiKey):
 
 class ApiKeyPage(Answer):
     items: list[ApiKey]
+    next_cursor: str | None = None

@@ -109,8 +109,15 @@ def get_device(session: Session, name_or_id: str) -> Device:
     return device
 
 
-def list_devices(session: Session, *, with_retired: bool = True) -> list[Device]:
-    query = select(Device).order_by(Device.name)
+def list_devices(
+    session: Session,
+    *,
+    with_retired: bool = True,
+    after_name: str = "",
+    limit: int | None = None,
+) -> list[Device]:
+    """By name, those after `after_name`."""
+    query = select(Device).where(Device.name > after_name).order_by(Device.name).limit(limit)
     if not with_retired:
         query = query.where(Device.retired_at.is_(None))
     return list(session.scalars(query))

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from predictors.key import shape_key
 from predictors.predictor import LatencyPredictor
 from predictors.workload import Workload
 from search.errors import InvalidInput
+from search.space import ModelShape
 from service import jobs
 from service.db import epoch_now
-from service.device_schemas import OnboardingRequest
+from service.device_schemas import OnboardingRequest, OnboardingSpec
 from service.devices import was_heard
 from service.job_states import ACTIVE
 from service.models import Device, Job, MeasurementRow
@@ -21,6 +23,10 @@ from service.onboardings import create_onboarding
 from service.predictor_store import list_predictors
 
 CHECK_INTERVAL_SECONDS = 60.0  # of looking whether a check is due
+
+
+Group = tuple[str, str, int, str, str]
+"""Runtime, provider, threads, phase, key of the shape."""
 
 
 @dataclass(slots=True)
@@ -47,27 +53,23 @@ def schedule_checks(session: Session, hours: float) -> list[str]:
 
 
 def _check(session: Session, device: Device, seconds: float) -> list[str]:
-    now = session.execute(select(epoch_now())).scalar_one()
+    since = session.execute(select(epoch_now())).scalar_one() - seconds
     groups = _groups(session, device)
     last = {group: _last_measured(session, known.keys) for group, known in groups.items()}
-    due = [group for group, at in last.items() if now - at > seconds]
-    if not due:
-        return []
-    known = groups[min(due, key=lambda group: last[group])]
-    try:
-        return [create_onboarding(session, device, _request(known)).id]
-    except InvalidInput:
-        return []  # the device no longer has that runtime: there is nothing to check
+    tried = _groups_tried(session, device, since)
+    due = [group for group, at in last.items() if at < since and group not in tried]
+    for group in sorted(due, key=lambda group: last[group]):
+        try:
+            return [create_onboarding(session, device, _request(groups[group])).id]
+        except InvalidInput:
+            continue  # the device no longer has that runtime: there is nothing to check
+    return []
 
 
-def _groups(session: Session, device: Device) -> dict[tuple[str, ...], _Known]:
+def _groups(session: Session, device: Device) -> dict[Group, _Known]:
     """Of the device as it is now: what another fingerprint measured cannot be checked."""
-    groups: dict[tuple[str, ...], _Known] = {}
-    seen: set[tuple[str, str]] = set()
-    for stored in list_predictors(session, device.id):  # the newest first
-        if (stored.predictor_key, stored.shape_key) in seen:
-            continue
-        seen.add((stored.predictor_key, stored.shape_key))
+    groups: dict[Group, _Known] = {}
+    for stored in list_predictors(session, device.id, latest=True):  # the newest first
         try:
             predictor = LatencyPredictor.from_json(stored.payload)
         except InvalidInput:
@@ -75,10 +77,28 @@ def _groups(session: Session, device: Device) -> dict[tuple[str, ...], _Known]:
         key = predictor.key
         if key.device_fingerprint != device.fingerprint:
             continue
-        group = (key.runtime, key.provider, str(key.threads), key.phase, stored.shape_key)
+        group = (key.runtime, key.provider, key.threads, key.phase, stored.shape_key)
         known = groups.setdefault(group, _Known(newest=predictor))
         known.keys.add(stored.predictor_key)
         known.precisions.add(key.precision)
+    return groups
+
+
+def _groups_tried(session: Session, device: Device, since: float) -> set[Group]:
+    """Those of onboardings that were asked for since then, however they ended: one that failed
+    before it measured would otherwise be tried again in every round."""
+    query = select(Job.spec).where(
+        Job.kind == jobs.ONBOARDING,
+        Job.created_at >= since,
+        Job.spec["device"].as_string() == device.id,
+    )
+    groups = set()
+    for data in session.scalars(query):
+        spec = OnboardingSpec.model_validate(data)
+        if spec.shape is not None:
+            asked = Workload.from_dict(spec.workload.model_dump())
+            shape = shape_key(ModelShape.from_dict(spec.shape))
+            groups.add((asked.runtime, asked.provider, asked.threads, asked.phase, shape))
     return groups
 
 

@@ -82,7 +82,7 @@ def load_job_file(path: Path) -> JobFile:
     Raises:
         InvalidInput: in one line, with the key at fault.
     """
-    return parse_job(_read(path), path.resolve().parent)
+    return parse_job(read_mapping(path), path.resolve().parent)
 
 
 def parse_job(content: Mapping[str, Any], folder: Path) -> JobFile:
@@ -109,7 +109,12 @@ def _check(kind: type[Model], value: Any, field: str) -> Model:
         raise InvalidInput(".".join(filter(None, (field, nested))), first.reason) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Of a YAML file, or of a JSON file by its suffix.
+
+    Raises:
+        InvalidInput: it cannot be read, or holds something else; the file is the field.
+    """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InvalidInput(str(path), f"has more than {MAX_FILE_BYTES} bytes")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, func, select, tuple_
+from sqlalchemy.orm import Session, aliased
 
 from predictors.key import PredictorKey
+from search.errors import InvalidInput
 from service.models import PredictorRow
 
 MAX_SOURCES = 5
@@ -96,8 +97,19 @@ def list_predictors(
     key_text: str | None = None,
     shape_key: str | None = None,
     precision: str | None = None,
+    latest: bool = False,
+    before_id: str | None = None,
+    limit: int | None = None,
 ) -> list[StoredPredictor]:
-    """Every version, the newest first."""
+    """The newest first.
+
+    Args:
+        latest: only the newest version of each key and shape.
+        before_id: of the last one of the page before.
+
+    Raises:
+        InvalidInput: the device has no predictor `before_id`.
+    """
     query = select(PredictorRow).where(PredictorRow.device_id == device_id)
     if key_text is not None:
         query = query.where(PredictorRow.predictor_key == key_text)
@@ -105,8 +117,26 @@ def list_predictors(
         query = query.where(PredictorRow.shape_key == shape_key)
     if precision is not None:
         query = query.where(PredictorRow.precision == precision)
-    query = query.order_by(PredictorRow.created_at.desc(), PredictorRow.version.desc())
+    if latest:
+        query = query.where(~_has_newer_version())
+    order = PredictorRow.created_at, PredictorRow.version, PredictorRow.id
+    if before_id is not None:
+        last = get_predictor(session, device_id, before_id)
+        if last is None:
+            raise InvalidInput("cursor", "is not one that this server gave")
+        query = query.where(tuple_(*order) < (last.created_at, last.version, last.id))
+    query = query.order_by(*(column.desc() for column in order)).limit(limit)
     return [StoredPredictor.of(row) for row in session.scalars(query)]
+
+
+def _has_newer_version() -> ColumnElement[bool]:
+    newer = aliased(PredictorRow)
+    return exists().where(
+        newer.device_id == PredictorRow.device_id,
+        newer.predictor_key == PredictorRow.predictor_key,
+        newer.shape_key == PredictorRow.shape_key,
+        newer.version > PredictorRow.version,
+    )
 
 
 def source_payloads(session: Session, key: PredictorKey, shape_key: str) -> list[dict[str, Any]]:

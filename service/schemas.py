@@ -262,6 +262,8 @@ class Job(Answer):
 
 class JobPage(Answer):
     items: list[Job]
+    next_cursor: str | None = None
+    """Give it as `cursor` for the page that follows; None after the last one."""
 
 
 class Event(Answer):

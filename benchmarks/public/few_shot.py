@@ -20,35 +20,26 @@ def score_few_shot(
     sizes: tuple[int, ...],
     *,
     num_splits: int,
-    targets: tuple[str, ...] | None = None,
+    num_source_rows: int = NUM_SOURCE_ROWS,
 ) -> dict[str, Any]:
-    """{target: {K: {"mape", "no_transfer_mape", "kinds"}}}; each source has 600 own rows."""
-    models = {name: _source(table) for name, table in tables.items()}
+    """{target: {K: {"mape", "no_transfer_mape", "kinds"}}}; sources have rows of their own."""
+    models = {name: _source(table, num_source_rows) for name, table in tables.items()}
     scores = {}
-    for name in targets or tuple(tables):
-        table = tables[name]
-        sources = [other for other in tables if other != name]
-        predicted = _predicted_by(
-            [models[s] for s in sources], [tables[s] for s in sources], table
-        )
+    for name, table in tables.items():
+        predicted = _predicted_by([models[other] for other in tables if other != name], table)
         scores[name] = {str(k): _score(table, predicted, k, num_splits) for k in sizes}
     return scores
 
 
-def _source(table: Table) -> CostModel:
-    rows, _ = split(len(table), min(NUM_SOURCE_ROWS, len(table)), 0, seed=1)
+def _source(table: Table, num_rows: int) -> CostModel:
+    rows, _ = split(len(table), min(num_rows, len(table)), 0, seed=1)
     return table.fit(rows)
 
 
-def _predicted_by(models: list[CostModel], tables: list[Table], target: Table) -> Floats:
+def _predicted_by(models: list[CostModel], target: Table) -> Floats:
     """(n, s) ms of the target's networks on the sources."""
     every = np.arange(len(target))
-    details = target.details
-    predicted = [
-        model.predict(target.terms[every], None if table.details is None else details).mean_ms
-        for model, table in zip(models, tables, strict=True)
-    ]
-    return np.stack(predicted, axis=1)
+    return np.stack([target.predict(model, every).mean_ms for model in models], axis=1)
 
 
 def _score(table: Table, predicted: Floats, size: int, num_splits: int) -> dict[str, Any]:

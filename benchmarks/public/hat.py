@@ -6,6 +6,7 @@ decoder takes a step for each. Rows are in the order in which they were measured
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,9 @@ FEATURES = {
 
 
 def read_columns(path: Path) -> dict[str, Floats]:
-    rows = np.genfromtxt(path, delimiter=",", names=True)
-    return {name: np.atleast_1d(rows[name]).astype(np.float64) for name in rows.dtype.names}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
 def read_hat(path: Path) -> Table:

@@ -50,7 +50,7 @@ def predict_with_mlp(
         chosen = fitted[torch.randint(len(fitted), (min(BATCH, len(fitted)),))]
         loss = nn.functional.mse_loss(network(inputs[chosen]).squeeze(1), targets[chosen])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if step % VALIDATE_EVERY == 0 or step == num_steps:
             error = _error(network, inputs[validation], targets[validation])

@@ -31,12 +31,21 @@ router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
 @router.get("")
 def list_all(
-    parts: Service, _key: DevicesKey, retired: Annotated[bool, Query()] = False
+    parts: Service,
+    _key: DevicesKey,
+    retired: Annotated[bool, Query()] = False,
+    cursor: str = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> DevicePage:
-    """Those in use; with `retired`, the others too."""
+    """Those in use, by name; with `retired`, the others too."""
     with parts.database.read() as session:
-        rows = devices.list_devices(session, with_retired=retired)
-        return DevicePage(items=[to_device(session, row) for row in rows])
+        rows = devices.list_devices(
+            session, with_retired=retired, after_name=cursor, limit=limit + 1
+        )
+        return DevicePage(
+            items=[to_device(session, row) for row in rows[:limit]],
+            next_cursor=rows[limit - 1].name if len(rows) > limit else None,
+        )
 
 
 @router.get("/{device_id}")

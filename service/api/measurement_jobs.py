@@ -31,6 +31,7 @@ def to_measurement_job(session: Session, row: MeasurementJobRow) -> MeasurementJ
         attempts=row.attempts,
         error=row.error,
         session_id=measurements.session_of(session, row.id),
+        waiting_since=row.waiting_noted_at if row.state == "ready" else None,
         created_at=row.created_at,
         finished_at=row.finished_at,
     )

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from service import devices, jobs
 from service.api.dependencies import DevicesKey, Service
-from service.api.feeds import MAX_WAIT_SECONDS, wait_for_events
+from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
 from service.api.search_jobs import progress_of, reason_of
 from service.device_schemas import Onboarding, OnboardingPage
 from service.models import Job as JobRow
@@ -24,13 +24,24 @@ def list_all(
     parts: Service,
     _key: DevicesKey,
     device: str | None = None,
+    cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> OnboardingPage:
     """Newest first; with `device`, an id or a name, those of one."""
+    before = read_cursor(cursor)
     with parts.database.read() as session:
         device_id = devices.get_device(session, device).id if device is not None else None
-        rows = jobs.list_jobs(session, kind=jobs.ONBOARDING, device_id=device_id, limit=limit)
-    return OnboardingPage(items=[to_onboarding(row) for row in rows])
+        rows = jobs.list_jobs(
+            session,
+            kind=jobs.ONBOARDING,
+            device_id=device_id,
+            limit=limit + 1,
+            before=before,
+        )
+    return OnboardingPage(
+        items=[to_onboarding(row) for row in rows[:limit]],
+        next_cursor=cursor_after(rows[limit - 1]) if len(rows) > limit else None,
+    )
 
 
 @router.get("/{onboarding_id}")

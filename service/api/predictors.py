@@ -29,6 +29,8 @@ def list_all(
     shape_key: str | None = None,
     precision: str | None = None,
     latest: Annotated[bool, Query()] = False,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> PredictorPage:
     """Every version with its fit report, newest first.
 
@@ -39,12 +41,19 @@ def list_all(
     with parts.database.read() as session:
         device = devices.get_device(session, device_id)
         found = predictor_store.list_predictors(
-            session, device.id, key_text=key, shape_key=shape_key, precision=precision
+            session,
+            device.id,
+            key_text=key,
+            shape_key=shape_key,
+            precision=precision,
+            latest=latest,
+            before_id=cursor,
+            limit=limit + 1,
         )
-    if latest:
-        newest = {(p.predictor_key, p.shape_key): p for p in reversed(found)}
-        found = [p for p in found if newest[p.predictor_key, p.shape_key] is p]
-    return PredictorPage(items=[Predictor.model_validate(p) for p in found])
+    return PredictorPage(
+        items=[Predictor.model_validate(p) for p in found[:limit]],
+        next_cursor=found[limit - 1].id if len(found) > limit else None,
+    )
 
 
 @router.get("/{device_id}/predictors/{predictor_id}")

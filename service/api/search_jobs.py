@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from service import jobs
 from service.api.dependencies import JobsKey, Service
-from service.api.feeds import MAX_WAIT_SECONDS, wait_for_events
+from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
 from service.artifacts import list_artifacts
 from service.evaluations import list_evaluations
 from service.models import Job as JobRow
@@ -47,11 +47,19 @@ def submit(spec: JobSpec, parts: Service, _key: JobsKey) -> Job:
 
 @router.get("")
 def list_all(
-    parts: Service, _key: JobsKey, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    parts: Service,
+    _key: JobsKey,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobPage:
     """Newest first."""
+    before = read_cursor(cursor)
     with parts.database.read() as session:
-        return JobPage(items=[to_job(row) for row in jobs.list_jobs(session, limit=limit)])
+        rows = jobs.list_jobs(session, limit=limit + 1, before=before)
+    return JobPage(
+        items=[to_job(row) for row in rows[:limit]],
+        next_cursor=cursor_after(rows[limit - 1]) if len(rows) > limit else None,
+    )
 
 
 @router.get("/{job_id}")

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from search.errors import InvalidInput, SnugnetError
+from search.errors import InvalidInput
 from service.cli.connection import ApiKey, Url, connect
+from service.cli.device_report import (
+    draw,
+    print_device,
+    print_predictors,
+    print_sessions,
+    runtimes_of,
+    state_of,
+)
 from service.cli.errors import JOB_FAILED
-from service.cli.tables import make_table, print_table, utc
+from service.cli.tables import make_table, print_table
 from service.cli.watching import watch_onboarding
 from service.client import Client
-from service.device_schemas import Device, Onboarding
+from service.device_schemas import Onboarding
+from service.jobfile import read_mapping
 from service.schemas import JobState
 
 DeviceArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of a device.")]
-NUM_SESSIONS = 200  # of which the anchors are drawn
-
 app = typer.Typer(help="Devices that can be measured on.", invoke_without_command=True)
-
-
-class CannotDraw(SnugnetError):
-    """This installation lacks what drawing needs."""
-
-    code = "cannot_draw"
 
 
 @app.callback()
@@ -48,8 +47,8 @@ def list_devices(
             device.name,
             str(device.identity.get("cpu_model", "")),
             str(device.identity.get("num_cores", "")),
-            _runtimes(device),
-            _state(device),
+            runtimes_of(device),
+            state_of(device),
             str(device.num_predictors),
         )
     print_table(table)
@@ -72,10 +71,11 @@ def show(
     """Show what a device is, and how well its latency is known."""
     with connect(url, api_key) as client:
         device = client.device(name)
-        _print_device(device)
-        _print_predictors(client, device)
+        print_device(device)
+        print_predictors(client, device)
+        print_sessions(client, device)
         if plot is not None:
-            _draw(client, device, plot)
+            draw(client, device, plot)
             typer.echo(plot)
 
 
@@ -166,11 +166,7 @@ def _source(client: Client, model: Path | None, shape: Path | None) -> dict[str,
         typer.echo("uploading the model", err=True)
         return {"model": {"upload": client.upload_folder(model).id}}
     assert shape is not None
-    try:
-        sizes = yaml.safe_load(shape.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidInput("--shape", f"{str(shape)!r} cannot be read: {error}") from None
-    return {"shape": sizes}
+    return {"shape": read_mapping(shape)}
 
 
 def _follow(client: Client, onboarding: Onboarding) -> None:
@@ -181,85 +177,3 @@ def _follow(client: Client, onboarding: Onboarding) -> None:
         raise typer.Exit(130) from None
     if ended.state is not JobState.SUCCEEDED:
         raise typer.Exit(JOB_FAILED)
-
-
-def _print_device(device: Device) -> None:
-    identity = device.identity
-    missing = identity.get("missing_runtimes") or {}
-    lines = {
-        "name": device.name,
-        "id": device.id,
-        "agent": _state(device),
-        "processor": identity.get("cpu_model", ""),
-        "cores": identity.get("num_cores", ""),
-        "memory": f"{identity.get('memory_bytes', 0) / 2**30:.1f} GiB",
-        "gpus": ", ".join(identity.get("gpus") or []) or "none",
-        "system": identity.get("os", ""),
-        "fingerprint": device.fingerprint,
-        "runtimes": _runtimes(device) or "none",
-        **{f"no {name}": reason for name, reason in missing.items()},
-    }
-    width = max(map(len, lines))
-    for title, value in lines.items():
-        typer.echo(f"{title:{width}}  {value}")
-
-
-def _print_predictors(client: Client, device: Device) -> None:
-    found = client.predictors(device.id, latest="true").items
-    if not found:
-        typer.echo(f"\nno predictor yet; `snugnet devices onboard {device.name}` makes one")
-        return
-    table = make_table("predictor", "key", "version", "measured", "MAPE", "noise", "fitted (UTC)")
-    for predictor in found:
-        report = predictor.fit_report
-        table.add_row(
-            predictor.id,
-            predictor.predictor_key.partition("/")[2],
-            str(predictor.version),
-            str(report.get("num_measurements", "")),
-            _percent(report.get("mape")),
-            _percent(report.get("noise_floor")),
-            utc(predictor.created_at),
-        )
-    typer.echo()
-    print_table(table)
-
-
-def _draw(client: Client, device: Device, path: Path) -> None:
-    try:
-        from predictors.plotting import draw_device
-
-        payloads = [
-            client.predictor(device.id, predictor.id).payload
-            for predictor in client.predictors(device.id, latest="true").items
-        ]
-        sessions = client.measuring_sessions(device.id, limit=NUM_SESSIONS).items
-        draw_device(
-            path,
-            name=device.name,
-            predictors=payloads,
-            sessions=[json.loads(session.model_dump_json()) for session in sessions],
-        )
-    except ImportError as error:
-        missing = (error.name or str(error)).partition(".")[0]
-        raise CannotDraw(f"drawing needs {missing}; pip install 'snugnet[worker]'") from None
-
-
-def _runtimes(device: Device) -> str:
-    """Agents once reported a bare version."""
-    found = device.identity.get("runtimes") or {}
-    versions = {
-        name: info.get("version", "") if isinstance(info, dict) else info
-        for name, info in found.items()
-    }
-    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-
-
-def _state(device: Device) -> str:
-    if device.retired_at is not None:
-        return "retired"
-    return "connected" if device.is_online else f"away since {utc(device.last_seen_at)} UTC"
-
-
-def _percent(value: Any) -> str:
-    return f"{100 * value:.1f} %" if isinstance(value, int | float) else ""

@@ -39,6 +39,10 @@ def test_a_report_beats_the_trivial_predictors_where_widths_matter() -> None:
     assert report.spearman_equal_depth is not None
     assert report.spearman_equal_depth > 0.9
     assert report.noise_floor == 0.004
+    assert {p: part["num_holdout"] for p, part in report.by_precision.items()} == {
+        "fp32": 6,
+        "int8": 6,
+    }
     assert len(predictor.rows) == 44  # the predictor that is handed out knows the held-out too
     json.dumps(report.to_dict(), allow_nan=False)
 

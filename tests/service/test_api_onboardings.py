@@ -78,9 +78,20 @@ def test_an_onboarding_is_a_job_of_its_own_kind(client: Client, database: Databa
     assert client.jobs() == []
     with pytest.raises(NotFound):
         client.job(onboarding.id)
-    assert [o.id for o in client.onboardings()] == [onboarding.id]
-    assert [o.id for o in client.onboardings("this-cpu")] == [onboarding.id]
+    assert [o.id for o in client.onboardings().items] == [onboarding.id]
+    assert [o.id for o in client.onboardings("this-cpu").items] == [onboarding.id]
     assert client.onboarding_events_page(onboarding.id).items[0].data == {"state": "queued"}
+
+
+def test_onboardings_are_listed_page_by_page(client: Client, database: Database) -> None:
+    ids = [client.onboard("this-cpu", REQUEST).id for _ in range(3)]
+    create_job(database)
+    first = client.onboardings("this-cpu", limit=2)
+    assert [o.id for o in first.items] == ids[:0:-1]
+    last = client.onboardings("this-cpu", limit=2, cursor=first.next_cursor)
+    assert ([o.id for o in last.items], last.next_cursor) == (ids[:1], None)
+    with pytest.raises(Rejected, match="cursor: is not one that this server gave"):
+        client.onboardings(cursor="x")
 
 
 def test_a_search_job_is_no_onboarding(client: Client, database: Database) -> None:
@@ -88,7 +99,7 @@ def test_a_search_job_is_no_onboarding(client: Client, database: Database) -> No
     for call in (client.onboarding, client.cancel_onboarding, client.onboarding_events_page):
         with pytest.raises(NotFound, match="there is no onboarding"):
             call(job_id)
-    assert client.onboardings() == []
+    assert client.onboardings().items == []
 
 
 def test_an_onboarding_is_cancelled(client: Client) -> None:
@@ -131,7 +142,7 @@ def test_what_cannot_be_learnt_is_refused_by_its_field(
     with pytest.raises(Rejected) as refused:
         client.onboard("this-cpu", {**REQUEST, **change})
     assert refused.value.problem.errors[0].field.startswith(field)
-    assert client.onboardings() == []
+    assert client.onboardings().items == []
 
 
 def test_what_the_device_lacks_is_refused_with_its_reason(
@@ -159,7 +170,11 @@ def test_without_an_agent_it_says_so_at_once_and_fails_in_the_end(
     job_id = wait_for_agent(database, agent_timeout_s=0.5)
     told = [e for e in client.onboarding_events(job_id) if e.kind == "waiting"]
     assert [(e.level, e.message) for e in told] == [
-        ("warning", "no agent of 'this-cpu' is connected; waiting for 0.5 s at most")
+        (
+            "warning",
+            "no agent of 'this-cpu' is connected; start `snugnet agent --name this-cpu` there; "
+            "waiting for 0.5 s at most",
+        )
     ]
     ended = client.onboarding(job_id)
     assert ended.state == JobState.FAILED

@@ -150,6 +150,12 @@ def test_versions_are_listed_and_read(client: Client, database: Database) -> Non
     ]
     newest = client.predictors("this-cpu", latest="true").items
     assert {p.id for p in newest} == {second, other}
+    page = client.predictors("this-cpu", limit=2)
+    assert [p.id for p in page.items] == [other, second]
+    page = client.predictors("this-cpu", limit=2, cursor=page.next_cursor)
+    assert ([p.id for p in page.items], page.next_cursor) == ([first], None)
+    with pytest.raises(Rejected, match="cursor: is not one that this server gave"):
+        client.predictors("this-cpu", cursor="pred_x")
     found = client.predictor("this-cpu", first)
     assert found.fit_report == {"mape": 0.01}
     assert LatencyPredictor.from_json(found.payload).shape == SHAPE

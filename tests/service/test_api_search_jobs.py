@@ -60,7 +60,7 @@ def test_a_submitted_job_is_queued_and_its_worker_woken(
         (
             {"targets": [{"budget_ms": 1, "workload": {"runtime": "tensorrt", "seq_len": 16}}]},
             "targets[0].workload.runtime",
-            "has no runtime 'tensorrt'; it has 'onnxruntime'",
+            "'tensorrt' is not one of ('onnxruntime', 'openvino', 'torch')",
         ),
         ({"targets": [{"budget_ms": 0}]}, "targets[0].budget_ms", "greater than 0"),
         (

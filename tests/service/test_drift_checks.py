@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from predictors.device import Device as DeviceIdentity
 from predictors.key import predictor_key, shape_key
 from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
+from predictors.workload import Workload
 from service import jobs, measurement_jobs
 from service.db import Database, epoch_now
 from service.drift_checks import schedule_checks
@@ -49,7 +51,9 @@ def device_id(database: Database) -> str:
     return device_id
 
 
-def fitted(precision: str) -> LatencyPredictor:
+def fitted(
+    precision: str, workload: Workload = WORKLOAD, runtime_version: str | None = None
+) -> LatencyPredictor:
     rows = [
         LatencyRow(
             subnet=subnet(1, precision, width),
@@ -61,7 +65,11 @@ def fitted(precision: str) -> LatencyPredictor:
         )
         for width in (8, 16, 24, 32)
     ]
-    key = predictor_key(DeviceIdentity.from_dict(IDENTITY), WORKLOAD, precision)
+    runtimes = dict(IDENTITY["runtimes"])
+    if runtime_version is not None:
+        runtimes[workload.runtime] = {"version": runtime_version, "precisions": [precision]}
+    identity = DeviceIdentity.from_dict({**IDENTITY, "runtimes": runtimes})
+    key = predictor_key(identity, workload, precision)
     return LatencyPredictor.fit(rows, key=key, shape=SHAPE, macs_per_byte=4.0)
 
 
@@ -101,7 +109,38 @@ def test_a_device_not_measured_for_long_is_checked_once(
     assert checks(database) == []  # one is open already
     with database.write() as session:
         conclude_job(session, created[0], "succeeded", result={})
-    assert len(checks(database)) == 1  # it measured nothing, in this test
+
+
+def test_a_check_that_failed_is_not_repeated_before_the_next_is_due(
+    database: Database, device_id: str
+) -> None:
+    assert device_id
+    days_pass(database)
+    (first,) = checks(database)
+    with database.write() as session:
+        conclude_job(session, first, "failed", code="no_agent", message="nobody came")
+    assert checks(database) == []
+    with database.write() as session:
+        session.execute(update(Job).values(created_at=epoch_now() - 3600 * (HOURS + 1)))
+    assert len(checks(database)) == 1
+
+
+def test_what_a_device_has_lost_does_not_keep_the_rest_from_being_checked(
+    database: Database, device_id: str
+) -> None:
+    """Its fingerprint names no runtimes, so that the predictor of the lost one is still its."""
+    lost = fitted("fp32", replace(WORKLOAD, runtime="openvino"), runtime_version="2026.4")
+    with database.write() as session:
+        save_predictor(
+            session,
+            device_id,
+            key=lost.key,
+            shape_key=shape_key(SHAPE),
+            payload=lost.to_json(),
+            fit_report={},
+        )
+    days_pass(database)
+    assert spec_of(database, checks(database))["workload"]["runtime"] == "onnxruntime"
 
 
 @pytest.mark.parametrize("change", [{"retired_at": 1.0}, {"last_seen_at": 1.0}])
