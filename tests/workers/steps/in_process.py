@@ -16,7 +16,7 @@ from predictors.spec import MeasuringSpec
 from service import jobs, measurement_jobs
 from service.artifacts import ArtifactStore, list_artifacts
 from service.db import Database
-from service.devices import register_device
+from service.devices import find_device, register_device
 from service.evaluations import Evaluation, list_evaluations
 from service.events import list_events
 from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload, UploadFile
@@ -54,7 +54,11 @@ class Workshop:
         self.measure = measure or self.measure_here
         self._runner = StepRunner(settings, database=database, queue=InMemoryQueue(), store=store)
         with database.write() as session:
-            self.device_id = register_device(session, "this-cpu", probe_device().to_dict()).id
+            # An agent of a service may have registered it already.
+            device = find_device(session, "this-cpu")
+            if device is None:
+                device = register_device(session, "this-cpu", probe_device().to_dict())
+            self.device_id = device.id
 
     def upload(self, kind: str, paths: list[Path]) -> str:
         """A finished upload of files, checked as the service checks it."""
