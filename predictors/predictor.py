@@ -22,6 +22,7 @@ from predictors.features import (
 )
 from predictors.key import PredictorKey
 from predictors.rows import LatencyRow
+from predictors.spread import log_half_width, session_spread
 from search.errors import InvalidInput
 from search.space import ModelShape, SubnetConfig
 
@@ -38,7 +39,8 @@ MIN_ROWS = 4
 class LatencyEstimate:
     """Arrays parallel to the predicted networks.
 
-    A new network's latency lies within [lower_ms, upper_ms] nine times in ten. Where
+    A new network's latency lies within [lower_ms, upper_ms] nine times in ten, also in another
+    session, once that session's anchors have been related to these. Where
     `extrapolates` is true a term lies beyond all that was measured: then measure, do not trust.
     """
 
@@ -84,6 +86,8 @@ class LatencyPredictor:
         terms = self._terms([row.point for row in rows])
         self._lowest, self._highest = terms.min(axis=0), terms.max(axis=0)
         self._tails = np.array([row.p95_ms / row.median_ms for row in rows])
+        self._spread = session_spread(rows)
+        self._num_anchors = min(len(row.anchors_ms) for row in rows)
 
     @classmethod
     def fit(
@@ -159,8 +163,8 @@ class LatencyPredictor:
             low, middle, high = np.quantile(self._tails, [1 - COVERAGE, 0.5, COVERAGE])
         return LatencyEstimate(
             mean_ms=prediction.mean_ms * middle,
-            lower_ms=np.minimum(prediction.lower_ms, prediction.mean_ms) * low,
-            upper_ms=np.maximum(prediction.upper_ms, prediction.mean_ms) * high,
+            lower_ms=self._bound_ms(prediction.mean_ms, prediction.lower_ms, -1) * low,
+            upper_ms=self._bound_ms(prediction.mean_ms, prediction.upper_ms, 1) * high,
             extrapolates=np.asarray((below | above).any(axis=1) | prediction.extrapolates),
         )
 
@@ -244,6 +248,10 @@ class LatencyPredictor:
             macs_per_byte=self.macs_per_byte,
             sources=self.sources,
         )
+
+    def _bound_ms(self, mean_ms: Floats, bound_ms: Floats, sign: int) -> Floats:
+        log_width = log_half_width(mean_ms, bound_ms, self._spread, self._num_anchors)
+        return np.asarray(mean_ms * np.exp(sign * log_width))
 
     def _terms(self, points: Sequence[NetworkPoint]) -> Floats:
         return latency_terms(self.shape, points, macs_per_byte=self.macs_per_byte)
