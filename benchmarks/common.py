@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from predictors.probe import probe_device, probe_environment
-from search.space import ModelShape
+from search.shape import ModelShape
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -30,7 +30,7 @@ from predictors.rows import LatencyRow, rows_of
 from predictors.spec import MeasuringResult
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
-from search.objectives import flops
+from search.costs import flops
 from search.space import SearchSpace, SubnetConfig
 
 WORKLOAD = Workload(batch_size=1, seq_len=64, threads=1)

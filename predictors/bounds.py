@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
+from typing import Any
 
 from predictors.fields import Fields
 from search.errors import InvalidInput
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 # Far above any transformer's encoder, and low enough that no product of two overflows a machine.
 SHAPE_BOUNDS: Mapping[str, int] = {
@@ -28,10 +30,13 @@ def read_shape(data: object, path: str = "shape") -> ModelShape:
     """Raises: InvalidInput naming the size that is missing, unknown or out of bounds."""
     fields = Fields(data, path)
     fields.refuse_others([f.name for f in dataclass_fields(ModelShape)])
+    sizes: dict[str, Any] = {
+        name: fields.integer(name, 1, highest) for name, highest in SHAPE_BOUNDS.items()
+    }
     shape = ModelShape(
         family=fields.text("family"),
         norm_eps=fields.number("norm_eps", 0.0, 1.0, default=1e-12),
-        **{name: fields.integer(name, 1, highest) for name, highest in SHAPE_BOUNDS.items()},
+        **sizes,
     )
     check_shape(shape, path)
     return shape

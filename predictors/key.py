@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from predictors.device import Device
 from predictors.workload import Workload
-from search.space import ModelShape
+from search.shape import ModelShape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

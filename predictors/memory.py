@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from predictors.runtimes.base import NUM_TIMED_TOKEN_IDS
 from predictors.spec import MeasuringSpec, NetworkSpec
+from search.costs import num_params, size_bytes
 from search.errors import SnugnetError
-from search.objectives import num_params, size_bytes
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 # Loaded networks may take this share of the memory that is free.
 MEMORY_SHARE = 0.4

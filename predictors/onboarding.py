@@ -17,7 +17,8 @@ from predictors.features import latency_terms, points_of
 from predictors.spec import REFERENCE_KEY, MeasuringSpec, NetworkSpec
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
-from search.space import ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
 
 POOL_SIZE = 1000  # random networks of each precision, of which those to measure are picked
 MAX_DRAWS_PER_NETWORK = 50

@@ -16,8 +16,9 @@ from typing import Any
 from predictors.protocol import Runnable
 from predictors.runtimes.base import Network, Runtime
 from predictors.workload import Workload
-from search.objectives import flops, size_bytes
-from search.space import ModelShape, SubnetConfig
+from search.costs import flops, size_bytes
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 NUM_RUNS = 3
 COMPUTE_SEQ_LEN = 128

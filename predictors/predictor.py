@@ -24,7 +24,8 @@ from predictors.key import PredictorKey
 from predictors.rows import LatencyRow
 from predictors.spread import log_half_width, session_spread
 from search.errors import InvalidInput
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 Statistic = Literal["p50", "p95"]
 STATISTICS: tuple[Statistic, ...] = ("p50", "p95")

@@ -16,8 +16,8 @@ from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
-from search.objectives import flops
-from search.space import ModelShape
+from search.costs import flops
+from search.shape import ModelShape
 
 Floats = npt.NDArray[np.float64]
 

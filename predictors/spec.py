@@ -14,7 +14,8 @@ from predictors.measurement import Measurement, as_subnet
 from predictors.session import Session
 from predictors.workload import Workload
 from search.errors import InvalidInput
-from search.space import PRECISIONS, ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import PRECISIONS, SubnetConfig
 
 REFERENCE_KEY = "reference"
 MIDDLE_ANCHOR_KEY = "middle-anchor"

@@ -20,7 +20,8 @@ from predictors.predictor import (
 from predictors.rows import LatencyRow
 from predictors.workload import Workload
 from search.errors import InvalidInput
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 PAYLOAD_VERSION = 1
 

@@ -1,41 +1,19 @@
-"""What may be built: a model's shape, one subnet of it, and the space of all subnets."""
+"""What may be built of a model: one subnet of it, and the space of all subnets."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from search.errors import InvalidInput
+from search.shape import ModelShape
 
 PRECISIONS = ("fp32", "int8")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelShape:
-    """The sizes of an imported transformer, as its config states them."""
-
-    family: str
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    head_dim: int
-    ffn_dim: int
-    vocab_size: int
-    max_seq_len: int
-    num_token_types: int
-    num_labels: int
-    norm_eps: float = 1e-12
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**data)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +22,19 @@ class SubnetConfig:
 
     `layers` are indices into the supernet, ascending; `num_heads` and `ffn_dim` run parallel to
     it. After reordering by importance a width of n means the n most important units, a prefix.
+
+    Attributes:
+        num_heads: query heads; key-value heads follow by the model's `queries_per_group`.
+        embed_dim: features of the stream between layers; None keeps the model's.
+        float_layers: kept layers that stay in fp32 though `precision` is int8.
     """
 
     layers: tuple[int, ...]
     num_heads: tuple[int, ...]
     ffn_dim: tuple[int, ...]
     precision: str = "fp32"
+    embed_dim: int | None = None
+    float_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.layers) == len(self.num_heads) == len(self.ffn_dim):
@@ -58,6 +43,10 @@ class SubnetConfig:
             raise ValueError(f"layers must ascend without repeats, got {self.layers}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if not set(self.float_layers) <= set(self.layers):
+            raise ValueError(f"float_layers must be kept layers, got {self.float_layers}")
+        if self.float_layers and self.precision == "fp32":
+            raise ValueError("float_layers are for a network of precision int8")
 
     @property
     def num_layers(self) -> int:
@@ -68,20 +57,51 @@ class SubnetConfig:
         """Key for caches and duplicates: equal for equal networks, on every machine."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
+    def width_in(self, shape: ModelShape) -> int:
+        """Features of the stream between layers."""
+        return self.embed_dim or shape.embed_dim
+
+    def precision_of(self, layer: int) -> str:
+        """Of the kept layer with this index."""
+        return "fp32" if layer in self.float_layers else self.precision
+
     def with_precision(self, precision: str) -> SubnetConfig:
-        return replace(self, precision=precision)
+        """All of it in `precision`."""
+        return replace(self, precision=precision, float_layers=())
 
     def renumbered(self) -> SubnetConfig:
         """The same network by itself, its layers numbered from 0."""
-        return replace(self, layers=tuple(range(self.num_layers)))
+        places = {layer: place for place, layer in enumerate(self.layers)}
+        return replace(
+            self,
+            layers=tuple(range(self.num_layers)),
+            float_layers=tuple(places[layer] for layer in self.float_layers),
+        )
+
+    def keeping(self, layers: Sequence[int]) -> SubnetConfig:
+        """The same network with some of its layers only."""
+        places = [self.layers.index(layer) for layer in layers]
+        return replace(
+            self,
+            layers=tuple(layers),
+            num_heads=tuple(self.num_heads[place] for place in places),
+            ffn_dim=tuple(self.ffn_dim[place] for place in places),
+            float_layers=tuple(layer for layer in self.float_layers if layer in layers),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        """Plain data; what is as the model has it is left out."""
+        data: dict[str, Any] = {
             "layers": list(self.layers),
             "num_heads": list(self.num_heads),
             "ffn_dim": list(self.ffn_dim),
             "precision": self.precision,
         }
+        if self.embed_dim is not None:
+            data["embed_dim"] = self.embed_dim
+        if self.float_layers:
+            data["float_layers"] = list(self.float_layers)
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -90,6 +110,8 @@ class SubnetConfig:
             num_heads=tuple(data["num_heads"]),
             ffn_dim=tuple(data["ffn_dim"]),
             precision=data["precision"],
+            embed_dim=data.get("embed_dim"),
+            float_layers=tuple(data.get("float_layers", ())),
         )
 
     @classmethod
@@ -110,6 +132,11 @@ class SearchSpace:
     `layer_order` lists the layers from the most to the least important: a subnet of n layers
     keeps its first n. Width genes belong to a layer of the supernet, so that a gene means the
     same thing at every depth; those of dropped layers have no effect.
+
+    Attributes:
+        embed_dim: of the stream between layers; empty where it stays as the model has it.
+        precision_groups: 1 gives a network one precision; more cut the supernet's layers into as
+            many runs of neighbours, each with a precision of its own.
     """
 
     num_layers: tuple[int, ...]
@@ -117,82 +144,130 @@ class SearchSpace:
     ffn_dim: tuple[int, ...]
     precision: tuple[str, ...]
     layer_order: tuple[int, ...]
+    embed_dim: tuple[int, ...] = ()
+    precision_groups: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "num_heads", "ffn_dim"):
+        for name in ("num_layers", "num_heads", "ffn_dim", "embed_dim"):
             values = getattr(self, name)
+            if not values and name == "embed_dim":
+                continue
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
                 raise InvalidInput(f"space.{name}", f"must ascend from at least 1, got {values}")
         if self.num_layers[-1] > len(self.layer_order):
             raise InvalidInput("space.num_layers", f"the model has {len(self.layer_order)} layers")
         if not self.precision or not set(self.precision) <= set(PRECISIONS):
             raise InvalidInput("space.precision", f"choose from {PRECISIONS}")
+        if not 1 <= self.precision_groups <= len(self.layer_order):
+            raise InvalidInput(
+                "space.precision_groups", f"must be from 1 to {len(self.layer_order)} layers"
+            )
 
     @classmethod
-    def for_shape(cls, shape: ModelShape) -> Self:
-        """The default space: at most four choices a gene, widths in multiples of a quarter.
+    def for_shape(cls, shape: ModelShape, preset: str = "medium") -> Self:
+        """A space of the model's own sizes: at most four choices a gene.
 
         Small spaces train better: the same subnet lost 3 points of accuracy when its space grew
         from 27 to 11,232 networks (AutoDistil, arXiv 2201.12507, Table 5).
+
+        Raises:
+            InvalidInput: there is no such preset.
         """
-        depth, heads = shape.num_layers, shape.num_heads
+        if preset not in PRESETS:
+            raise InvalidInput("space.preset", f"{preset!r} is not one of {tuple(PRESETS)}")
+        choices = PRESETS[preset]
+        depth = shape.num_layers
+        searches_width = choices.embed_quarters != (4,) and shape.task != "sentence-embedding"
         return cls(
-            num_layers=tuple(sorted({depth, -(-2 * depth // 3), -(-depth // 2), -(-depth // 3)})),
-            num_heads=tuple(sorted({-(-heads * q // 4) for q in (1, 2, 3, 4)})),
-            ffn_dim=tuple(
+            num_layers=tuple(sorted({-(-depth * part // 12) for part in choices.depth_twelfths})),
+            num_heads=tuple(
                 sorted(
-                    {max(8, shape.ffn_dim * q // 4 // 8 * 8) for q in (1, 2, 3)} | {shape.ffn_dim}
+                    {
+                        -(-shape.num_kv_heads * q // 4) * shape.queries_per_group
+                        for q in choices.head_quarters
+                    }
                 )
             ),
+            ffn_dim=_quarters(shape.ffn_dim, choices.ffn_quarters),
             precision=PRECISIONS,
             layer_order=default_layer_order(depth),
+            embed_dim=(
+                _quarters(shape.embed_dim, choices.embed_quarters) if searches_width else ()
+            ),
+            precision_groups=min(choices.precision_groups, depth),
         )
 
-    def with_choices(self, own: Mapping[str, Sequence[Any]]) -> SearchSpace:
+    def with_choices(self, own: Mapping[str, Any]) -> SearchSpace:
         """The same space with a user's own choices for some genes.
 
         Raises:
             InvalidInput: naming the gene whose choices do not fit.
         """
-        return SearchSpace.from_dict(self.to_dict() | {gene: own[gene] for gene in own})
+        return SearchSpace.from_dict(self.to_dict() | dict(own))
+
+    def check_fits(self, shape: ModelShape) -> None:
+        """Raises: InvalidInput naming the gene with a choice that the model cannot have."""
+        for gene, highest in (
+            ("num_layers", shape.num_layers),
+            ("num_heads", shape.num_heads),
+            ("ffn_dim", shape.ffn_dim),
+            ("embed_dim", shape.embed_dim),
+        ):
+            values = getattr(self, gene)
+            if values and values[-1] > highest:
+                raise InvalidInput(f"space.{gene}", f"the model has {highest}, not {values[-1]}")
+        group = shape.queries_per_group
+        if any(heads % group for heads in self.num_heads):
+            raise InvalidInput(
+                "space.num_heads",
+                f"{group} query heads share a key-value head: choose multiples of {group}",
+            )
+        if self.embed_dim and shape.task == "sentence-embedding":
+            raise InvalidInput("space.embed_dim", "an embedding keeps the width of its vectors")
 
     @property
     def gene_choices(self) -> dict[str, tuple[Any, ...]]:
         """Name of each gene and its choices, in a fixed order."""
-        genes: dict[str, tuple[Any, ...]] = {
-            "num_layers": self.num_layers,
-            "precision": self.precision,
-        }
+        genes: dict[str, tuple[Any, ...]] = {"num_layers": self.num_layers}
+        if self.embed_dim:
+            genes["embed_dim"] = self.embed_dim
+        genes |= dict.fromkeys(self._precision_genes, self.precision)
         for layer in range(len(self.layer_order)):
             genes[f"num_heads_{layer}"] = self.num_heads
             genes[f"ffn_dim_{layer}"] = self.ffn_dim
         return genes
 
     def decode(self, genotype: Mapping[str, Any]) -> SubnetConfig:
-        layers = tuple(sorted(self.layer_order[: genotype["num_layers"]]))
+        layers = self.kept_layers(genotype["num_layers"])
+        precision, float_layers = self._decode_precision(
+            layers, [genotype[gene] for gene in self._precision_genes]
+        )
         return SubnetConfig(
             layers=layers,
             num_heads=tuple(genotype[f"num_heads_{layer}"] for layer in layers),
             ffn_dim=tuple(genotype[f"ffn_dim_{layer}"] for layer in layers),
-            precision=genotype["precision"],
+            precision=precision,
+            embed_dim=genotype["embed_dim"] if self.embed_dim else None,
+            float_layers=float_layers,
         )
+
+    def kept_layers(self, depth: int) -> tuple[int, ...]:
+        """The layers of a network of `depth` layers."""
+        return tuple(sorted(self.layer_order[:depth]))
 
     def sample(self, rng: random.Random) -> SubnetConfig:
         return self.decode({gene: rng.choice(c) for gene, c in self.gene_choices.items()})
 
     def uniform(self) -> Iterator[SubnetConfig]:
         """Every subnet whose layers are all alike: the baseline of uniform scaling."""
-        for precision in self.precision:
-            for depth in self.num_layers:
-                layers = tuple(sorted(self.layer_order[:depth]))
-                for heads in self.num_heads:
-                    for ffn in self.ffn_dim:
-                        yield SubnetConfig(
-                            layers=layers,
-                            num_heads=(heads,) * depth,
-                            ffn_dim=(ffn,) * depth,
-                            precision=precision,
-                        )
+        for precision, depth, width, heads, ffn in itertools.product(
+            self.precision,
+            self.num_layers,
+            self.embed_dim or (None,),
+            self.num_heads,
+            self.ffn_dim,
+        ):
+            yield self._alike(depth, width, heads, ffn, precision)
 
     @property
     def smallest(self) -> SubnetConfig:
@@ -202,39 +277,111 @@ class SearchSpace:
     def largest(self) -> SubnetConfig:
         return self._extreme(-1, self.precision[0])
 
-    def _extreme(self, index: int, precision: str) -> SubnetConfig:
-        depth = self.num_layers[index]
-        return SubnetConfig(
-            layers=tuple(sorted(self.layer_order[:depth])),
-            num_heads=(self.num_heads[index],) * depth,
-            ffn_dim=(self.ffn_dim[index],) * depth,
-            precision=precision,
-        )
-
     def contains(self, subnet: SubnetConfig) -> bool:
         return (
             subnet.num_layers in self.num_layers
-            and subnet.layers == tuple(sorted(self.layer_order[: subnet.num_layers]))
+            and subnet.layers == self.kept_layers(subnet.num_layers)
             and set(subnet.num_heads) <= set(self.num_heads)
             and set(subnet.ffn_dim) <= set(self.ffn_dim)
-            and subnet.precision in self.precision
+            and subnet.embed_dim in (self.embed_dim or (None,))
+            and self._has_precision(subnet)
         )
 
     def __len__(self) -> int:
         """Number of distinct networks."""
         widths: int = len(self.num_heads) * len(self.ffn_dim)
-        networks: int = sum(widths**depth for depth in self.num_layers)
-        return len(self.precision) * networks
+        networks: int = sum(
+            widths**depth * len(self.precision) ** len(self._groups_of(self.kept_layers(depth)))
+            for depth in self.num_layers
+        )
+        return max(1, len(self.embed_dim)) * networks
 
     def with_layer_order(self, layer_order: tuple[int, ...]) -> SearchSpace:
         return self.with_choices({"layer_order": layer_order})
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: list(getattr(self, name)) for name in self.__slots__}
+        data = {name: getattr(self, name) for name in self.__slots__}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**{name: tuple(data[name]) for name in cls.__slots__})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return cls(**values)
+
+    @property
+    def _precision_genes(self) -> list[str]:
+        if self.precision_groups == 1:
+            return ["precision"]
+        return [f"precision_{group}" for group in range(self.precision_groups)]
+
+    def _group_of(self, layer: int) -> int:
+        return layer * self.precision_groups // len(self.layer_order)
+
+    def _groups_of(self, layers: Sequence[int]) -> set[int]:
+        return {self._group_of(layer) for layer in layers}
+
+    def _decode_precision(
+        self, layers: Sequence[int], by_group: Sequence[str]
+    ) -> tuple[str, tuple[int, ...]]:
+        """Precision of the network, and its layers that stay in fp32 nevertheless."""
+        floats = tuple(layer for layer in layers if by_group[self._group_of(layer)] == "fp32")
+        if len(floats) == len(layers):
+            return "fp32", ()
+        return "int8", floats
+
+    def _has_precision(self, subnet: SubnetConfig) -> bool:
+        by_group = {self._group_of(la): subnet.precision_of(la) for la in subnet.layers}
+        is_grouped = all(
+            subnet.precision_of(la) == by_group[self._group_of(la)] for la in subnet.layers
+        )
+        return is_grouped and set(by_group.values()) <= set(self.precision)
+
+    def _extreme(self, index: int, precision: str) -> SubnetConfig:
+        width = self.embed_dim[index] if self.embed_dim else None
+        heads, ffn = self.num_heads[index], self.ffn_dim[index]
+        return self._alike(self.num_layers[index], width, heads, ffn, precision)
+
+    def _alike(
+        self, depth: int, width: int | None, num_heads: int, ffn_dim: int, precision: str
+    ) -> SubnetConfig:
+        return SubnetConfig(
+            layers=self.kept_layers(depth),
+            num_heads=(num_heads,) * depth,
+            ffn_dim=(ffn_dim,) * depth,
+            precision=precision,
+            embed_dim=width,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Preset:
+    """Parts of a model's own sizes among which a space chooses."""
+
+    depth_twelfths: tuple[int, ...]
+    head_quarters: tuple[int, ...]
+    ffn_quarters: tuple[int, ...]
+    embed_quarters: tuple[int, ...] = (4,)
+    precision_groups: int = 1
+
+
+PRESETS: Mapping[str, _Preset] = {
+    "small": _Preset((4, 8, 12), (2, 4), (1, 2, 4)),
+    "medium": _Preset((4, 6, 8, 12), (1, 2, 3, 4), (1, 2, 3, 4)),
+    "wide": _Preset((4, 6, 8, 12), (1, 2, 3, 4), (1, 2, 3, 4), (2, 3, 4), precision_groups=2),
+}
+# What the kernels of every runtime take without padding.
+WIDTH_MULTIPLE = 8
+
+
+def _quarters(size: int, quarters: Sequence[int]) -> tuple[int, ...]:
+    """Parts of `size` in multiples of `WIDTH_MULTIPLE`; the whole as it is."""
+    parts = {
+        max(WIDTH_MULTIPLE, size * q // 4 // WIDTH_MULTIPLE * WIDTH_MULTIPLE) if q < 4 else size
+        for q in quarters
+    }
+    return tuple(sorted(part for part in parts if part <= size))
 
 
 def default_layer_order(num_layers: int) -> tuple[int, ...]:

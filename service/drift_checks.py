@@ -12,7 +12,7 @@ from predictors.key import shape_key
 from predictors.predictor import LatencyPredictor
 from predictors.workload import Workload
 from search.errors import InvalidInput
-from search.space import ModelShape
+from search.shape import ModelShape
 from service import jobs
 from service.db import epoch_now
 from service.device_schemas import OnboardingRequest, OnboardingSpec

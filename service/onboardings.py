@@ -13,7 +13,8 @@ from predictors.measurement import as_subnet
 from predictors.spec import REFERENCE_KEY, MeasuringSpec, NetworkSpec
 from predictors.workload import Workload
 from search.errors import InvalidInput
-from search.space import PRECISIONS, ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import PRECISIONS, SearchSpace, SubnetConfig
 from service import jobs, measurement_jobs
 from service.device_schemas import (
     MeasureRequest,

@@ -14,7 +14,8 @@ from predictors.predictor import LatencyEstimate, LatencyPredictor
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.errors import InvalidInput
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 from service import predictor_store
 from service.device_schemas import PredictedLatency, PredictedPage, Prediction
 from service.models import Device

@@ -12,7 +12,8 @@ from predictors.reach import fastest_ms, resolve_budget
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.errors import BudgetUnreachable, InvalidInput
-from search.space import ModelShape, SearchSpace
+from search.shape import ModelShape
+from search.space import SearchSpace
 from service.artifacts import ArtifactStore
 from service.devices import find_device, list_devices
 from service.models import Device as DeviceRow

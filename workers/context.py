@@ -19,7 +19,7 @@ from predictors.key import PredictorKey, shape_key
 from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
 from search.errors import InvalidInput
-from search.space import ModelShape
+from search.shape import ModelShape
 from service import evaluations, measurement_jobs, measurements, predictor_store, steps
 from service.artifacts import ArtifactStore
 from service.db import Database

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from predictors.protocol import Runnable
 from predictors.workload import Workload
 from search.errors import SnugnetError
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 # The word table of a network that is only timed: rows are read one by one, so that a table of
 # 30,522 rows is as fast as one of 1,000 (measured) and takes a second longer to quantize.

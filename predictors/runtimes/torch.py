@@ -52,7 +52,7 @@ class Torch:
 class _Loaded:
     def __init__(self, model: ElasticTransformer, batch: Batch, threads: int) -> None:
         self._model, self._batch, self._threads = model, batch, threads
-        self._is_cuda = batch.input_ids.is_cuda
+        self._is_cuda = batch.inputs.is_cuda
 
     @torch.inference_mode()
     def run(self) -> None:

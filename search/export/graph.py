@@ -16,7 +16,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from search.errors import InvalidInput
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
+from search.weights import weight_shapes
 
 OPSET = 17
 IR_VERSION = 8
@@ -60,31 +62,6 @@ def build_onnx(
     return graph.to_model(shape.num_labels)
 
 
-def weight_shapes(
-    shape: ModelShape, subnet: SubnetConfig, *, vocab_size: int | None = None
-) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of the extracted subnet."""
-    dim = shape.embed_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word.weight": (vocab_size or shape.vocab_size, dim),
-        "embeddings.position.weight": (shape.max_seq_len, dim),
-        "embeddings.token_type.weight": (shape.num_token_types, dim),
-        "embeddings.norm.weight": (dim,),
-        "embeddings.norm.bias": (dim,),
-    }
-    for i, (heads, ffn) in enumerate(zip(subnet.num_heads, subnet.ffn_dim, strict=True)):
-        attn = heads * shape.head_dim
-        for name in ("q", "k", "v"):
-            shapes |= _linear_shapes(f"layers.{i}.attn.{name}", attn, dim)
-        shapes |= _linear_shapes(f"layers.{i}.attn.out", dim, attn)
-        shapes |= _linear_shapes(f"layers.{i}.ffn.up", ffn, dim)
-        shapes |= _linear_shapes(f"layers.{i}.ffn.down", dim, ffn)
-        for part in ("attn", "ffn"):
-            shapes[f"layers.{i}.{part}.norm.weight"] = (dim,)
-            shapes[f"layers.{i}.{part}.norm.bias"] = (dim,)
-    return shapes | _linear_shapes("head", shape.num_labels, dim)
-
-
 def random_weights(
     shapes: Mapping[str, tuple[int, ...]], *, seed: int
 ) -> dict[str, npt.NDArray[np.float32]]:
@@ -99,10 +76,6 @@ def random_weights(
         else:
             weights[name] = rng.standard_normal(size, dtype=np.float32) * np.float32(0.02)
     return weights
-
-
-def _linear_shapes(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
 
 
 def _check(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:

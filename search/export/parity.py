@@ -41,7 +41,7 @@ def onnx_logits(path: Path, rows: TokenRows) -> Tensor:
     for place in range(len(rows)):
         batch = rows.batch([place])
         feed = {
-            "input_ids": batch.input_ids.numpy(),
+            "input_ids": batch.inputs.numpy(),
             "attention_mask": batch.attention_mask.numpy(),
         }
         logits.append(session.run(["logits"], feed)[0])

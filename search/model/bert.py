@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from search.errors import InvalidInput
 from search.model.transformer import ElasticTransformer
-from search.space import ModelShape
+from search.shape import ModelShape
 
 EMBEDDING_NAMES = {
     "embeddings.word_embeddings.weight": "embeddings.word.weight",

@@ -10,7 +10,7 @@ from typing import Any
 
 from search.errors import InvalidInput
 from search.model.tensorfile import TensorInfo, read_header, unique_keys
-from search.space import ModelShape
+from search.shape import ModelShape
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

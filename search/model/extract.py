@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from search.model.transformer import ElasticTransformer, Layer
+from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
 
 
@@ -15,19 +17,18 @@ def extract(supernet: ElasticTransformer, subnet: SubnetConfig) -> ElasticTransf
     small = ElasticTransformer(
         supernet.shape, subnet, dropout=supernet.dropout, weight_bits=supernet.weight_bits
     )
-    small.embeddings.load_state_dict(supernet.embeddings.state_dict())
-    small.head.load_state_dict(supernet.head.state_dict())
-    for place, index in enumerate(subnet.layers):
-        target, source = small.layers[place], supernet.layers[index]
-        assert isinstance(target, Layer)
-        assert isinstance(source, Layer)
-        with torch.no_grad():
-            for name, parameter in target.named_parameters():
-                stored = source.get_parameter(name)
-                parameter.copy_(stored[tuple(slice(size) for size in parameter.shape)])
+    stored = dict(supernet.named_parameters())
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            source = stored[_name_in_supernet(name, subnet)]
+            parameter.copy_(source[tuple(slice(size) for size in parameter.shape)])
     return small
 
 
 def to_arrays(model: ElasticTransformer) -> dict[str, npt.NDArray[np.float32]]:
     """The weights by name, as `search.export.graph` wants them."""
     return {name: p.detach().float().numpy() for name, p in model.named_parameters()}
+
+
+def _name_in_supernet(name: str, subnet: SubnetConfig) -> str:
+    return re.sub(r"^layers\.(\d+)", lambda m: f"layers.{subnet.layers[int(m[1])]}", name)

@@ -15,7 +15,7 @@ WEIGHT_BITS = 8
 REDUCED_WEIGHT_BITS = 7  # what x86 without VNNI needs, see search.export.quantize
 
 
-def linear_int8(x: Tensor, weight: Tensor, bias: Tensor, weight_bits: int) -> Tensor:
+def linear_int8(x: Tensor, weight: Tensor, bias: Tensor | None, weight_bits: int) -> Tensor:
     """`F.linear` with the rounding of int8; x is (batch, ..., in)."""
     return F.linear(round_activation(x), round_weight(weight, weight_bits), bias)
 

@@ -1,4 +1,4 @@
-"""Importance of heads, neurons and layers; and the permutation that makes subnets prefixes.
+"""Importance of heads, neurons, features and layers; the permutation that makes subnets prefixes.
 
 Importance is first-order (Michel et al., arXiv 1905.10650, section 4.1; DynaBERT, arXiv
 2004.04037, section 2.1): how much the loss would change, by its gradient, if the unit were gone.
@@ -10,64 +10,58 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from search.model.transformer import Batch, ElasticTransformer, Gates, Layer
+from search.model.transformer import Batch, ElasticTransformer, Gates, Layer, Output
 from search.space import SubnetConfig
+
+LossOf = Callable[[Output, Tensor], Tensor]
+"""Of a network's output and the labels, as the model's task has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    heads: tuple[Tensor, ...]  # per layer (num_heads,)
+    heads: tuple[Tensor, ...]  # per layer, one for each key-value head and its queries
     neurons: tuple[Tensor, ...]  # per layer (ffn_dim,)
+    features: Tensor  # (embed_dim,)
 
 
 def measure_importance(
-    model: ElasticTransformer, batches: Iterable[tuple[Batch, Tensor]]
+    model: ElasticTransformer, batches: Iterable[tuple[Batch, Tensor]], loss_of: LossOf
 ) -> Importance:
-    """Mean over the batches of |d loss / d gate| for every head and neuron, gates being 1."""
+    """Mean over the batches of |d loss / d gate| for every unit, gates being 1."""
     model.eval()
     sizes = model.sizes
+    queries = model.shape.queries_per_group
     gates = Gates(
-        tuple(torch.ones(n, requires_grad=True) for n in sizes.num_heads),
+        tuple(torch.ones(n // queries, requires_grad=True) for n in sizes.num_heads),
         tuple(torch.ones(n, requires_grad=True) for n in sizes.ffn_dim),
+        torch.ones(sizes.width_in(model.shape), requires_grad=True),
     )
-    wanted = [*gates.heads, *gates.neurons]
+    wanted = [*gates.heads, *gates.neurons, gates.features]
     total = [torch.zeros_like(gate) for gate in wanted]
     count = 0
     for batch, labels in batches:
-        loss = F.cross_entropy(model(batch, gates=gates).logits, labels)
+        loss = loss_of(model(batch, gates=gates), labels)
         for sum_, gradient in zip(total, torch.autograd.grad(loss, wanted), strict=True):
             sum_ += gradient.abs()
         count += 1
     if not count:
         raise ValueError("importance needs at least one batch")
     means = [sum_ / count for sum_ in total]
-    return Importance(tuple(means[: sizes.num_layers]), tuple(means[sizes.num_layers :]))
+    depth = sizes.num_layers
+    return Importance(tuple(means[:depth]), tuple(means[depth:-1]), means[-1])
 
 
 def reorder_(model: ElasticTransformer, importance: Importance) -> None:
-    """Sort heads and neurons by falling importance, in place; the outputs stay equal."""
+    """Sort heads, neurons and features by falling importance, in place; outputs stay equal."""
     for layer, heads, neurons in zip(
         model.layers, importance.heads, importance.neurons, strict=True
     ):
         assert isinstance(layer, Layer)
-        head_order = heads.argsort(descending=True, stable=True)
-        units = torch.arange(layer.attn.q.weight.shape[0]).view(-1, layer.attn.head_dim)
-        _permute_(layer.attn.out.weight, units[head_order].flatten(), dim=1)
-        for projection in (layer.attn.q, layer.attn.k, layer.attn.v):
-            _permute_(projection.weight, units[head_order].flatten(), dim=0)
-            _permute_(projection.bias, units[head_order].flatten(), dim=0)
-        order = neurons.argsort(descending=True, stable=True)
-        _permute_(layer.ffn.up.weight, order, dim=0)
-        _permute_(layer.ffn.up.bias, order, dim=0)
-        _permute_(layer.ffn.down.weight, order, dim=1)
-
-
-def _permute_(parameter: Tensor, order: Tensor, dim: int) -> None:
-    with torch.no_grad():
-        parameter.copy_(parameter.index_select(dim, order))
+        _reorder_heads_(layer, _falling(heads))
+        _reorder_neurons_(layer, _falling(neurons))
+    _reorder_features_(model, _falling(importance.features))
 
 
 def rank_layers(damage: Callable[[SubnetConfig], float], full: SubnetConfig) -> tuple[int, ...]:
@@ -80,17 +74,66 @@ def rank_layers(damage: Callable[[SubnetConfig], float], full: SubnetConfig) -> 
     kept = list(full.layers)
     dropped: list[int] = []
     while len(kept) > 1:
-        costs = {layer: damage(_keep(full, [k for k in kept if k != layer])) for layer in kept}
+        costs = {layer: damage(full.keeping([k for k in kept if k != layer])) for layer in kept}
         least = min(kept, key=lambda layer: costs[layer])
         kept.remove(least)
         dropped.append(least)
     return tuple(kept + dropped[::-1])
 
 
-def _keep(full: SubnetConfig, layers: list[int]) -> SubnetConfig:
-    return SubnetConfig(
-        layers=tuple(layers),
-        num_heads=tuple(full.num_heads[i] for i in layers),
-        ffn_dim=tuple(full.ffn_dim[i] for i in layers),
-        precision=full.precision,
-    )
+def _reorder_heads_(layer: Layer, order: Tensor) -> None:
+    """Each key-value head moves with the query heads that share it."""
+    attn = layer.attn
+    for projection in (attn.q, attn.k, attn.v):
+        units = torch.arange(len(projection.weight)).view(len(order), -1)[order].flatten()
+        _permute_linear_(projection, units, dim=0)
+    units = torch.arange(attn.out.weight.shape[1]).view(len(order), -1)[order].flatten()
+    _permute_linear_(attn.out, units, dim=1)
+
+
+def _reorder_neurons_(layer: Layer, order: Tensor) -> None:
+    for projection in (layer.ffn.gate, layer.ffn.up):
+        if projection is not None:
+            _permute_linear_(projection, order, dim=0)
+    _permute_linear_(layer.ffn.down, order, dim=1)
+
+
+def _reorder_features_(model: ElasticTransformer, order: Tensor) -> None:
+    """The stream between layers: whatever reads or writes it is permuted alike."""
+    embeddings = model.embeddings
+    if model.shape.reads_images:
+        _permute_linear_(embeddings.patch, order, dim=0)
+        _permute_(embeddings.prefix, order, dim=1)
+    for name in ("word", "position", "token_type"):
+        if hasattr(embeddings, name):
+            _permute_(getattr(embeddings, name).weight, order, dim=1)
+    norms = [embeddings.norm, model.norm]
+    for layer in model.layers:
+        assert isinstance(layer, Layer)
+        norms += [layer.attn.norm, layer.ffn.norm]
+        for reader in (layer.attn.q, layer.attn.k, layer.attn.v, layer.ffn.gate, layer.ffn.up):
+            if reader is not None:
+                _permute_linear_(reader, order, dim=1)
+        for writer in (layer.attn.out, layer.ffn.down):
+            _permute_linear_(writer, order, dim=0)
+    for norm in norms:
+        if norm is not None:
+            for parameter in norm.parameters():
+                _permute_(parameter, order, dim=0)
+    if model.head is not None:
+        _permute_linear_(model.head, order, dim=1)
+
+
+def _falling(importance: Tensor) -> Tensor:
+    return importance.argsort(descending=True, stable=True)
+
+
+def _permute_linear_(linear: nn.Linear, order: Tensor, dim: int) -> None:
+    _permute_(linear.weight, order, dim)
+    if dim == 0 and linear.bias is not None:
+        _permute_(linear.bias, order, 0)
+
+
+def _permute_(parameter: Tensor, order: Tensor, dim: int) -> None:
+    with torch.no_grad():
+        parameter.copy_(parameter.index_select(dim, order))

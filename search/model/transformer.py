@@ -1,14 +1,15 @@
 """The elastic transformer: one set of weights, any subnet of its space in one forward call.
 
 What a reader will find:
-- widths are prefixes: a subnet of n heads or n neurons uses the first n (see `reorder`);
+- encoders, decoders and vision models in one module; `ModelShape` says in what they differ;
+- widths are prefixes: a subnet of n heads, neurons or features uses the first n (see `reorder`);
 - `forward` takes the subnet as an argument, the module holds no active configuration;
 - separate q, k and v projections, explicit head counts, so that slicing is plain indexing;
-- encoder in BERT's form: post-norm LayerNorm, exact GELU, learned absolute positions;
-- mean pooling over the real tokens, then a linear head;
+- key-value heads are kept or dropped in groups, together with the queries that share them;
 - a subnet of precision int8 runs under the rounding of int8, see `fakequant`.
 
-Shape suffixes: B batch, T tokens, D embed_dim, H heads kept, N head_dim, F neurons kept, C labels.
+Shape suffixes: B batch, T tokens, S tokens with those of the cache, D features kept, H heads
+kept, K key-value heads kept, N head_dim, F neurons kept, C labels.
 """
 
 from __future__ import annotations
@@ -23,113 +24,276 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.model.fakequant import WEIGHT_BITS, linear_int8, round_embedding
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
-Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
+Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 
 
 class Batch(NamedTuple):
-    """Token ids and mask (batch, seq), int64; the mask is 1 on real tokens, 0 on padding."""
+    """Token ids (batch, seq), int64, or pixels (batch, channels, height, width), float.
 
-    input_ids: Tensor
+    The mask (batch, seq) is 1 on real tokens, 0 on padding; an image's patches are all real.
+    `token_types` (batch, seq) tells the two texts of a pair apart; None: all are of type 0.
+    """
+
+    inputs: Tensor
     attention_mask: Tensor
+    token_types: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """`logits` (batch, labels); `hidden` is the embedding's output, then each kept layer's."""
+    """`logits` (batch, labels), or (batch, seq, labels) where each token has an answer.
+
+    `hidden` is the embedding's output, then each kept layer's, (batch, seq, features). `relations`
+    are queries, keys and values of the last layer, (batch, heads, seq, head_dim).
+    """
 
     logits: Tensor
     hidden: tuple[Tensor, ...]
+    relations: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Multipliers (all ones) on units; their gradients measure importance."""
+
+    heads: tuple[Tensor, ...]  # per layer, one for each key-value head and its queries
+    neurons: tuple[Tensor, ...]  # per layer (ffn_dim,)
+    features: Tensor  # (embed_dim,), on the output of every norm
+
+
+class KeyValueCache:
+    """Keys and values, (B, K, S, N) of each kept layer, of the tokens read so far."""
+
+    def __init__(self) -> None:
+        self._layers: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def num_tokens(self) -> int:
+        return self._layers[0][0].shape[2] if self._layers else 0
+
+    def extend(self, place: int, k_BKTN: Tensor, v_BKTN: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds new tokens to the layer at `place`; all of its keys and values."""
+        if place == len(self._layers):
+            self._layers.append((k_BKTN, v_BKTN))
+        else:
+            k_BKSN, v_BKSN = self._layers[place]
+            joined = torch.cat([k_BKSN, k_BKTN], 2), torch.cat([v_BKSN, v_BKTN], 2)
+            self._layers[place] = joined
+        return self._layers[place]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What every layer of one forward call shares."""
+
+    subnet: SubnetConfig
+    bias_B1TS: Tensor
+    rotary: tuple[Tensor, Tensor] | None  # cosines and sines, (T, N)
+    gates: Gates | None
+    cache: KeyValueCache | None
+
+    @property
+    def gate_D(self) -> Tensor | None:
+        return self.gates.features if self.gates else None
+
+
+class Norm(nn.Module):
+    """LayerNorm or RMSNorm of however many features it is given."""
+
+    def __init__(self, shape: ModelShape, dim: int, *, kind: str | None = None) -> None:
+        super().__init__()
+        self.eps = shape.norm_eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        is_layer = (kind or shape.norm) == "layer"
+        self.bias = nn.Parameter(torch.zeros(dim)) if is_layer else None
+
+    def forward(self, x: Tensor, gate_D: Tensor | None = None) -> Tensor:
+        dim = x.shape[-1]
+        if self.bias is None:
+            normed = F.rms_norm(x, (dim,), self.weight[:dim], self.eps)
+        else:
+            normed = F.layer_norm(x, (dim,), self.weight[:dim], self.bias[:dim], self.eps)
+        return normed if gate_D is None else normed * gate_D
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: ModelShape, num_heads: int) -> None:
+    def __init__(self, shape: ModelShape, dim: int, num_heads: int) -> None:
         super().__init__()
         inner = num_heads * shape.head_dim
+        kv = inner // shape.queries_per_group
         self.head_dim = shape.head_dim
-        self.q = nn.Linear(shape.embed_dim, inner)
-        self.k = nn.Linear(shape.embed_dim, inner)
-        self.v = nn.Linear(shape.embed_dim, inner)
-        self.out = nn.Linear(inner, shape.embed_dim)
-        self.norm = nn.LayerNorm(shape.embed_dim, eps=shape.norm_eps)
+        self.queries_per_group = shape.queries_per_group
+        self.q = nn.Linear(dim, inner, bias=shape.has_qkv_bias)
+        self.k = nn.Linear(dim, kv, bias=shape.has_qkv_bias)
+        self.v = nn.Linear(dim, kv, bias=shape.has_qkv_bias)
+        self.out = nn.Linear(inner, dim, bias=shape.has_out_bias)
+        if shape.has_qk_norm:
+            self.q_norm = Norm(shape, shape.head_dim, kind="rms")
+            self.k_norm = Norm(shape, shape.head_dim, kind="rms")
+        self.norm = Norm(shape, dim)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        bias_B11T: Tensor,
-        num_heads: int,
-        gate_H: Tensor | None,
-        linear: Linear,
-    ) -> Tensor:
-        """Attention of the first `num_heads` heads, without residual and norm."""
-        inner = num_heads * self.head_dim
-        q_BHTN, k_BHTN, v_BHTN = (
-            linear(x_BTD, p.weight[:inner], p.bias[:inner])
-            .view(*x_BTD.shape[:2], num_heads, self.head_dim)
-            .transpose(1, 2)
-            for p in (self.q, self.k, self.v)
-        )
+        self, x_BTD: Tensor, num_heads: int, place: int, shared: Pass, linear: Linear
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attention of the first `num_heads` heads, without residual and norm; its q, k, v."""
+        num_kv = num_heads // self.queries_per_group
+        q_BHTN = self._heads(self.q, x_BTD, num_heads, linear)
+        k_BKTN = self._heads(self.k, x_BTD, num_kv, linear)
+        v_BKTN = self._heads(self.v, x_BTD, num_kv, linear)
+        if hasattr(self, "q_norm"):
+            q_BHTN, k_BKTN = self.q_norm(q_BHTN), self.k_norm(k_BKTN)
+        if shared.rotary is not None:
+            q_BHTN, k_BKTN = _rotate(q_BHTN, shared.rotary), _rotate(k_BKTN, shared.rotary)
+        relations = (q_BHTN, k_BKTN, v_BKTN)
+        if shared.cache is not None:
+            k_BKTN, v_BKTN = shared.cache.extend(place, k_BKTN, v_BKTN)
         mixed_BHTN = F.scaled_dot_product_attention(
-            q_BHTN, k_BHTN, v_BHTN, attn_mask=bias_B11T.to(q_BHTN.dtype)
+            q_BHTN,
+            self._for_every_query(k_BKTN),
+            self._for_every_query(v_BKTN),
+            attn_mask=shared.bias_B1TS.to(q_BHTN.dtype),
         )
-        if gate_H is not None:
-            mixed_BHTN = mixed_BHTN * gate_H[:, None, None]
+        if shared.gates is not None:
+            gate_K = shared.gates.heads[shared.subnet.layers[place]]
+            mixed_BHTN = mixed_BHTN * self._each_query(gate_K)[:, None, None]
         mixed_BTI = mixed_BHTN.transpose(1, 2).flatten(2)
-        return linear(mixed_BTI, self.out.weight[:, :inner], self.out.bias)
+        weight = self.out.weight[: x_BTD.shape[-1], : mixed_BTI.shape[-1]]
+        return linear(mixed_BTI, weight, _first(self.out.bias, x_BTD.shape[-1])), relations
+
+    def _heads(self, projection: nn.Linear, x_BTD: Tensor, count: int, linear: Linear) -> Tensor:
+        rows = count * self.head_dim
+        weight = projection.weight[:rows, : x_BTD.shape[-1]]
+        y_BTI = linear(x_BTD, weight, _first(projection.bias, rows))
+        return y_BTI.view(*x_BTD.shape[:2], count, self.head_dim).transpose(1, 2)
+
+    def _for_every_query(self, x_BKSN: Tensor) -> Tensor:
+        if self.queries_per_group == 1:
+            return x_BKSN
+        return x_BKSN.repeat_interleave(self.queries_per_group, dim=1)
+
+    def _each_query(self, gate_K: Tensor) -> Tensor:
+        return gate_K.repeat_interleave(self.queries_per_group)
 
 
 class FeedForward(nn.Module):
-    def __init__(self, shape: ModelShape, ffn_dim: int) -> None:
+    def __init__(self, shape: ModelShape, dim: int, ffn_dim: int) -> None:
         super().__init__()
-        self.up = nn.Linear(shape.embed_dim, ffn_dim)
-        self.down = nn.Linear(ffn_dim, shape.embed_dim)
-        self.norm = nn.LayerNorm(shape.embed_dim, eps=shape.norm_eps)
+        self.activation = ACTIVATIONS[shape.activation]
+        self.gate = nn.Linear(dim, ffn_dim, bias=shape.has_ffn_bias) if shape.is_gated else None
+        self.up = nn.Linear(dim, ffn_dim, bias=shape.has_ffn_bias)
+        self.down = nn.Linear(ffn_dim, dim, bias=shape.has_ffn_bias)
+        self.norm = Norm(shape, dim)
 
     def forward(
         self, x_BTD: Tensor, ffn_dim: int, gate_F: Tensor | None, linear: Linear
     ) -> Tensor:
         """The first `ffn_dim` neurons, without residual and norm."""
-        h_BTF = F.gelu(linear(x_BTD, self.up.weight[:ffn_dim], self.up.bias[:ffn_dim]))
+        dim = x_BTD.shape[-1]
+
+        def project(part: nn.Linear) -> Tensor:
+            return linear(x_BTD, part.weight[:ffn_dim, :dim], _first(part.bias, ffn_dim))
+
+        up_BTF = project(self.up)
+        if self.gate is None:
+            h_BTF = self.activation(up_BTF)
+        else:
+            h_BTF = self.activation(project(self.gate)) * up_BTF
         if gate_F is not None:
             h_BTF = h_BTF * gate_F
-        return linear(h_BTF, self.down.weight[:, :ffn_dim], self.down.bias)
+        return linear(h_BTF, self.down.weight[:dim, :ffn_dim], _first(self.down.bias, dim))
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: ModelShape, num_heads: int, ffn_dim: int) -> None:
+    def __init__(self, shape: ModelShape, dim: int, num_heads: int, ffn_dim: int) -> None:
         super().__init__()
-        self.attn = Attention(shape, num_heads)
-        self.ffn = FeedForward(shape, ffn_dim)
+        self.norm_first = shape.norm_first
+        self.attn = Attention(shape, dim, num_heads)
+        self.ffn = FeedForward(shape, dim, ffn_dim)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        place: int,
+        shared: Pass,
+        linear: Linear,
+        drop: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The layer at `place` of the subnet's; its q, k and v too."""
+        subnet, gate_D = shared.subnet, shared.gate_D
+        gate_F = shared.gates.neurons[subnet.layers[place]] if shared.gates else None
+        read = self.attn.norm(x_BTD, gate_D) if self.norm_first else x_BTD
+        a_BTD, relations = self.attn(read, subnet.num_heads[place], place, shared, linear)
+        x_BTD = x_BTD + drop(a_BTD)
+        if not self.norm_first:
+            x_BTD = self.attn.norm(x_BTD, gate_D)
+        read = self.ffn.norm(x_BTD, gate_D) if self.norm_first else x_BTD
+        x_BTD = x_BTD + drop(self.ffn(read, subnet.ffn_dim[place], gate_F, linear))
+        if not self.norm_first:
+            x_BTD = self.ffn.norm(x_BTD, gate_D)
+        return x_BTD, relations
 
 
 class Embeddings(nn.Module):
-    def __init__(self, shape: ModelShape) -> None:
+    """Tokens or patches as vectors of however many features are asked for."""
+
+    def __init__(self, shape: ModelShape, dim: int) -> None:
         super().__init__()
-        self.word = nn.Embedding(shape.vocab_size, shape.embed_dim)
-        self.position = nn.Embedding(shape.max_seq_len, shape.embed_dim)
-        self.token_type = nn.Embedding(shape.num_token_types, shape.embed_dim)
-        self.norm = nn.LayerNorm(shape.embed_dim, eps=shape.norm_eps)
+        self.shape = shape
+        if shape.reads_images:
+            self.patch = nn.Linear(shape.patch_dim, dim)
+            self.prefix = nn.Parameter(torch.zeros(shape.num_prefix_tokens, dim))
+        else:
+            self.word = nn.Embedding(shape.vocab_size, dim)
+        if shape.positions == "learned":
+            self.position = nn.Embedding(shape.max_seq_len, dim)
+        if shape.num_token_types:
+            self.token_type = nn.Embedding(shape.num_token_types, dim)
+        self.norm = None if shape.norm_first else Norm(shape, dim)
 
-    def forward(self, ids_BT: Tensor, *, is_int8: bool) -> Tensor:
-        """Sum of the tables' rows, normalised; `is_int8` rounds the tables."""
-        word_BTD = self.word(ids_BT)
-        # Token type 0 is every token's: an exported file holds it in its table of positions.
-        positions = self.position.weight + self.token_type.weight[0]
-        position_TD = positions[: ids_BT.shape[1]]
-        if is_int8:
-            word_BTD = round_embedding(word_BTD, self.word.weight)
-            position_TD = round_embedding(position_TD, positions)
-        normed: Tensor = self.norm(word_BTD + position_TD)
-        return normed
+    def forward(
+        self, batch: Batch, dim: int, *, start: int, is_int8: bool, gate_D: Tensor | None
+    ) -> Tensor:
+        """(B, T, dim); `start` is the position of the first token, `is_int8` rounds tables."""
+        if self.shape.reads_images:
+            x_BTD = self._patches(batch.inputs, dim)
+        else:
+            x_BTD = self.word(batch.inputs)[..., :dim]
+            if is_int8:
+                x_BTD = round_embedding(x_BTD, self.word.weight[:, :dim])
+        x_BTD = x_BTD + self._positions(batch, x_BTD.shape[1], dim, start, is_int8)
+        return x_BTD if self.norm is None else self.norm(x_BTD, gate_D)
 
+    def _patches(self, pixels_BCHW: Tensor, dim: int) -> Tensor:
+        size = self.shape.patch_size
+        patches_BTP = F.unfold(pixels_BCHW, size, stride=size).transpose(1, 2)
+        x_BTD = F.linear(patches_BTP, self.patch.weight[:dim], self.patch.bias[:dim])
+        prefix = self.prefix[:, :dim].expand(len(x_BTD), -1, -1)
+        return torch.cat([prefix, x_BTD], 1)
 
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """Multipliers (all ones) on each head and each neuron; their gradients measure importance."""
-
-    heads: tuple[Tensor, ...]  # per layer (num_heads,)
-    neurons: tuple[Tensor, ...]  # per layer (ffn_dim,)
+    def _positions(
+        self, batch: Batch, num_tokens: int, dim: int, start: int, is_int8: bool
+    ) -> Tensor | float:
+        """What is added for a token's place and type."""
+        if self.shape.positions != "learned":
+            return 0.0
+        table = self.position.weight[:, :dim]
+        if self.shape.num_token_types and batch.token_types is None:
+            # Type 0 is every token's: an exported file holds it in its table of positions.
+            table = table + self.token_type.weight[0, :dim]
+        added = table[start : start + num_tokens]
+        if is_int8 and not self.shape.reads_images:
+            added = round_embedding(added, table)
+        if batch.token_types is not None:
+            added = added + self.token_type(batch.token_types)[..., :dim]
+        return added
 
 
 class ElasticTransformer(nn.Module):
@@ -148,47 +312,146 @@ class ElasticTransformer(nn.Module):
         self.sizes = (sizes or SubnetConfig.full(shape)).renumbered()
         self.dropout = dropout
         self.weight_bits = weight_bits
-        self.embeddings = Embeddings(shape)
+        dim = self.sizes.width_in(shape)
+        self.embeddings = Embeddings(shape, dim)
         self.layers = nn.ModuleList(
-            Layer(shape, num_heads, ffn_dim)
+            Layer(shape, dim, num_heads, ffn_dim)
             for num_heads, ffn_dim in zip(self.sizes.num_heads, self.sizes.ffn_dim, strict=True)
         )
-        self.head = nn.Linear(shape.embed_dim, shape.num_labels)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.norm = Norm(shape, dim) if shape.norm_first else None
+        self.head = None
+        if shape.has_head and not shape.has_tied_head:
+            self.head = nn.Linear(dim, shape.num_labels, bias=shape.has_head_bias)
+        self._initialise()
 
     def forward(
-        self, batch: Batch, subnet: SubnetConfig | None = None, gates: Gates | None = None
+        self,
+        batch: Batch,
+        subnet: SubnetConfig | None = None,
+        *,
+        gates: Gates | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Output:
-        """Run `subnet` (None: the whole network). Dropout is active in training mode only."""
-        subnet = subnet or self.sizes
-        mask_BT = batch.attention_mask
-        bias_B11T = torch.zeros_like(mask_BT, dtype=torch.float32).masked_fill(
-            mask_BT == 0, torch.finfo(torch.float32).min
-        )[:, None, None, :]
-        bits = self.weight_bits if subnet.precision == "int8" else None
-        linear: Linear = partial(linear_int8, weight_bits=bits) if bits else F.linear
-        x_BTD = self._drop(self.embeddings(batch.input_ids, is_int8=bits is not None))
+        """Run `subnet` (None: the whole network). Dropout is active in training mode only.
+
+        Args:
+            cache: what earlier calls read; the batch's tokens follow on them and are added. The
+                mask then covers all tokens, the earlier ones too.
+        """
+        x_BTD, shared = self.begin(batch, subnet, gates=gates, cache=cache)
         hidden = [x_BTD]
-        for index, num_heads, ffn_dim in zip(
-            subnet.layers, subnet.num_heads, subnet.ffn_dim, strict=True
-        ):
-            layer = self.layers[index]
-            assert isinstance(layer, Layer)
-            gate_H = gates.heads[index] if gates else None
-            gate_F = gates.neurons[index] if gates else None
-            a_BTD = self._drop(layer.attn(x_BTD, bias_B11T, num_heads, gate_H, linear))
-            x_BTD = layer.attn.norm(x_BTD + a_BTD)
-            f_BTD = self._drop(layer.ffn(x_BTD, ffn_dim, gate_F, linear))
-            x_BTD = layer.ffn.norm(x_BTD + f_BTD)
+        relations: tuple[Tensor, ...] = ()
+        for place in range(shared.subnet.num_layers):
+            x_BTD, relations = self.run_layer(place, x_BTD, shared)
             hidden.append(x_BTD)
-        return Output(self.head(self._drop(mean_pool(x_BTD, mask_BT))), tuple(hidden))
+        return Output(self.answer(x_BTD, batch, shared), tuple(hidden), relations)
+
+    def begin(
+        self,
+        batch: Batch,
+        subnet: SubnetConfig | None = None,
+        *,
+        gates: Gates | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> tuple[Tensor, Pass]:
+        """The embedding's output, and what the layers need; see `run_layer` and `answer`."""
+        subnet = subnet or self.sizes
+        start = cache.num_tokens if cache else 0
+        x_BTD = self.embeddings(
+            batch,
+            min(subnet.width_in(self.shape), self.sizes.width_in(self.shape)),
+            start=start,
+            is_int8=subnet.precision == "int8",
+            gate_D=gates.features if gates else None,
+        )
+        num_tokens = x_BTD.shape[1]
+        bias = attention_bias(batch.attention_mask, num_tokens, is_causal=self.shape.is_causal)
+        rotary = None
+        if self.shape.positions == "rotary":
+            rotary = rotary_angles(self.shape, start, num_tokens, x_BTD.device)
+        return self._drop(x_BTD), Pass(subnet, bias, rotary, gates, cache)
+
+    def run_layer(
+        self, place: int, x_BTD: Tensor, shared: Pass
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Output of the subnet's layer at `place`, and its queries, keys and values."""
+        index = shared.subnet.layers[place]
+        layer = self.layers[index]
+        assert isinstance(layer, Layer)
+        linear = self._linear(is_int8=shared.subnet.precision_of(index) == "int8")
+        output: tuple[Tensor, tuple[Tensor, ...]] = layer(x_BTD, place, shared, linear, self._drop)
+        return output
+
+    def answer(self, x_BTD: Tensor, batch: Batch, shared: Pass) -> Tensor:
+        """Logits, or the pooled text itself where there is no head, from the last layer."""
+        if self.norm is not None:
+            x_BTD = self.norm(x_BTD, shared.gate_D)
+        if self.shape.reads_images:
+            x_BTD = x_BTD[:, 0]
+        elif not self.shape.answers_per_token:
+            x_BTD = mean_pool(x_BTD, batch.attention_mask)
+        if not self.shape.has_head:
+            return x_BTD
+        weight = self.embeddings.word.weight if self.head is None else self.head.weight
+        bias = None if self.head is None else self.head.bias
+        # A vocabulary's matrix is most of a small network's work; a few labels' costs nothing.
+        is_int8 = shared.subnet.precision == "int8" and self.shape.task == "language-modelling"
+        linear = self._linear(is_int8=is_int8)
+        return linear(self._drop(x_BTD), weight[:, : x_BTD.shape[-1]], bias)
+
+    def _linear(self, *, is_int8: bool) -> Linear:
+        return partial(linear_int8, weight_bits=self.weight_bits) if is_int8 else F.linear
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
+    def _initialise(self) -> None:
+        """Matrices and tables normal with a deviation of 0.02, biases 0, as GPT-2 and BERT do."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.shape.reads_images:
+            nn.init.normal_(self.embeddings.prefix, std=0.02)
+
+
+def attention_bias(mask_BS: Tensor, num_tokens: int, *, is_causal: bool) -> Tensor:
+    """(B, 1, 1 or T, S), float: 0 where a token is seen, the least number where it is not."""
+    low = torch.finfo(torch.float32).min
+    bias_B1TS = torch.zeros_like(mask_BS, dtype=torch.float32).masked_fill(mask_BS == 0, low)
+    bias_B1TS = bias_B1TS[:, None, None, :]
+    if not is_causal:
+        return bias_B1TS
+    total = mask_BS.shape[1]
+    places = torch.arange(total, device=mask_BS.device)
+    is_later_TS = places[None, :] > places[total - num_tokens :, None]
+    return bias_B1TS.expand(-1, 1, num_tokens, -1).masked_fill(is_later_TS, low)
+
+
+def rotary_angles(
+    shape: ModelShape, start: int, num_tokens: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (T, N), of RoFormer (arXiv 2104.09864, section 3.2.2)."""
+    exponents = torch.arange(0, shape.head_dim, 2, device=device).float() / shape.head_dim
+    places = torch.arange(start, start + num_tokens, device=device).float()
+    angles = torch.outer(places, shape.rope_theta**-exponents)
+    angles = torch.cat([angles, angles], -1)
+    return angles.cos(), angles.sin()
+
 
 def mean_pool(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the real tokens; (batch, embed_dim)."""
+    """Mean over the real tokens; (batch, features)."""
     weight_BT1 = mask_BT.unsqueeze(-1).to(x_BTD.dtype)
     return (x_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
+
+
+def _rotate(x_BHTN: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Pairs of features half a head apart are turned by their angles."""
+    cos_TN, sin_TN = rotary
+    first, second = x_BHTN.chunk(2, -1)
+    return x_BHTN * cos_TN + torch.cat([-second, first], -1) * sin_TN
+
+
+def _first(bias: Tensor | None, size: int) -> Tensor | None:
+    return None if bias is None else bias[:size]

@@ -54,6 +54,11 @@ class DistillationLoss:
         return sum(errors[1:], errors[0]) / len(errors)
 
 
+def classification_loss(output: Output, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the labels, (batch,)."""
+    return F.cross_entropy(output.logits, labels)
+
+
 def pooled(output: Output, batch: Batch) -> Tensor:
     """The last layer's mean over the real tokens, (batch, embed_dim)."""
     return mean_pool(output.hidden[-1], batch.attention_mask)

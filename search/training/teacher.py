@@ -47,7 +47,7 @@ class TeacherOutputs:
         return Output(self._logits[places], tuple(hidden))
 
     def _padded(self, kept: Tensor, places: list[int], batch: Batch) -> Tensor:
-        padded = torch.zeros(*batch.input_ids.shape, kept.shape[1])
+        padded = torch.zeros(*batch.inputs.shape, kept.shape[1])
         for row, place in enumerate(places):
             start, end = self._offsets[place], self._offsets[place + 1]
             padded[row, : end - start] = kept[start:end]

@@ -54,7 +54,7 @@ def test_the_client_loads_no_server_library(module: str) -> None:
     "module",
     [
         "search.space",
-        "search.objectives",
+        "search.costs",
         "search.pareto",
         "search.errors",
         "search.model.checkpoint",

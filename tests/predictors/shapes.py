@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from predictors.key import PredictorKey
 from predictors.workload import Workload
-from search.space import ModelShape, SearchSpace
+from search.shape import ModelShape
+from search.space import SearchSpace
 
 MINILM = ModelShape(
     family="bert",

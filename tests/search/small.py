@@ -7,7 +7,8 @@ import random
 import torch
 
 from search.model.transformer import Batch, ElasticTransformer
-from search.space import ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
 from search.training.batches import TokenRows
 
 SHAPE = ModelShape(

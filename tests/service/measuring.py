@@ -13,7 +13,8 @@ from predictors.spec import (
     SessionSummary,
 )
 from predictors.workload import Workload
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 IDENTITY: dict[str, Any] = {
     "cpu_model": "test",

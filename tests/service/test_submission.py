@@ -14,7 +14,8 @@ from predictors.onboarding import choose_networks
 from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
 from predictors.workload import Workload
-from search.space import ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
 from service.client import Client, Rejected
 from service.db import Database
 from service.devices import find_device

@@ -9,7 +9,8 @@ import torch
 
 from search.compress.distill import TaskData
 from search.model.transformer import ElasticTransformer
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 from search.training.batches import TokenRows
 from search.training.loop import load_weights_
 from search.training.teacher import TeacherOutputs

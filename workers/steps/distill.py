@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from search.compress.distill import Distillation
-from search.objectives import flops
+from search.costs import flops
 from search.space import SubnetConfig
 from search.training.loop import save_weights
 from service.schemas import TrainingSpec

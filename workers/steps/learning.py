@@ -22,7 +22,8 @@ from predictors.rows import rows_of
 from predictors.spec import MeasuringResult
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
-from search.space import ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
 from service.step_types import NewMeasurement, NewStep
 from workers.context import JobContext
 

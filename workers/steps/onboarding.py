@@ -12,7 +12,8 @@ from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
 from predictors.workload import Workload
 from search.model.checkpoint import check_model_folder
-from search.space import ModelShape, SearchSpace
+from search.shape import ModelShape
+from search.space import SearchSpace
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import learning

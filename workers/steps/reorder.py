@@ -6,6 +6,7 @@ from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.space import SubnetConfig
 from search.training.evaluate import divergence, predict
 from search.training.loop import save_weights
+from search.training.losses import classification_loss
 from search.training.supernet import BatchOrder
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
@@ -26,7 +27,9 @@ def run(ctx: JobContext) -> StepResult:
     model = load_network(ctx, state, state.blobs.teacher)
     order = BatchOrder(load_rows(ctx, state.blobs.train), ctx.spec.training.batch_size, ctx.seed)
     num_batches = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
-    importance = measure_importance(model, (order[step][1:] for step in range(num_batches)))
+    importance = measure_importance(
+        model, (order[step][1:] for step in range(num_batches)), classification_loss
+    )
     rows = load_rows(ctx, state.blobs.search).spread(RANKING_ROWS)
     before = predict(model, rows)
     reorder_(model, importance)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from search.costs import flops, num_params
 from search.export.parity import onnx_logits
-from search.objectives import flops, num_params
 from search.pareto import ParetoFront
 from search.space import SubnetConfig
 from search.training.batches import TokenRows

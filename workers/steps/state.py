@@ -7,7 +7,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from predictors.workload import Workload
-from search.space import ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
 
 
 class Frozen(BaseModel):

@@ -14,7 +14,8 @@ from transformers import BertConfig, BertModel
 
 from search.errors import InvalidInput
 from search.export.graph import build_onnx, random_weights, weight_shapes
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 

@@ -12,7 +12,8 @@ import pytest
 
 from search.export.graph import build_onnx
 from search.export.quantize import cpu_flags, needs_reduced_range, quantize_int8
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 SHAPE = ModelShape(
     family="bert",

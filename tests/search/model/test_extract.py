@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from search.costs import num_params
 from search.model.extract import extract, to_arrays
-from search.objectives import num_params
 from search.space import SubnetConfig
 from tests.search.small import MIXED, SHAPE, SPACE, batch, network
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,13 +9,14 @@ from search.model.reorder import Importance, measure_importance, rank_layers, re
 from search.space import SubnetConfig
 from search.training.batches import ordered_batches
 from search.training.evaluate import predict
+from search.training.losses import classification_loss
 from tests.search.small import SHAPE, batch, network, task
 
 
 def importance_of(seed: int = 0) -> Importance:
     rows = task()
     batches = ((given, rows.labels[places]) for places, given in ordered_batches(rows, 16))
-    return measure_importance(network(seed), batches)
+    return measure_importance(network(seed), batches, classification_loss)
 
 
 def test_outputs_are_equal_before_and_after() -> None:
@@ -23,15 +26,17 @@ def test_outputs_are_equal_before_and_after() -> None:
         before = model(given).logits
         reorder_(model, importance)
         torch.testing.assert_close(model(given).logits, before, atol=1e-5, rtol=1e-5)
-    again = measure_importance(model, [(given, torch.zeros(5, dtype=torch.long))])
+    again = measure_importance(
+        model, [(given, torch.zeros(5, dtype=torch.long))], classification_loss
+    )
     assert len(again.heads) == SHAPE.num_layers
 
 
 def test_units_come_to_stand_by_falling_importance() -> None:
     model, rows = network(), task()
     batches = [(given, rows.labels[places]) for places, given in ordered_batches(rows, 16)]
-    reorder_(model, measure_importance(model, batches))
-    after = measure_importance(model, batches)
+    reorder_(model, measure_importance(model, batches, classification_loss))
+    after = measure_importance(model, batches, classification_loss)
     for units in (*after.heads, *after.neurons):
         assert torch.all(units.diff() <= 1e-6)
 
@@ -39,7 +44,7 @@ def test_units_come_to_stand_by_falling_importance() -> None:
 def test_keeping_what_is_important_does_less_damage_than_keeping_the_rest() -> None:
     rows, half = task(), SubnetConfig(layers=(0, 1, 2), num_heads=(4,) * 3, ffn_dim=(16,) * 3)
     importance = importance_of()
-    turned = Importance(importance.heads, tuple(-neurons for neurons in importance.neurons))
+    turned = replace(importance, neurons=tuple(-neurons for neurons in importance.neurons))
     damage = []
     for order in (importance, turned):
         model = network()
@@ -63,4 +68,4 @@ def test_layers_go_in_the_order_of_least_damage() -> None:
 
 def test_importance_of_no_batches_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one batch"):
-        measure_importance(network(), [])
+        measure_importance(network(), [], classification_loss)

@@ -27,9 +27,9 @@ def test_a_batch_is_padded_and_masked() -> None:
     rows = task(8)
     batch = rows.batch([0, 3])
     lengths = rows.lengths[[0, 3]]
-    assert batch.input_ids.shape == (2, int(lengths.max()))
+    assert batch.inputs.shape == (2, int(lengths.max()))
     assert batch.attention_mask.sum(1).tolist() == lengths.tolist()
-    assert torch.all(batch.input_ids[batch.attention_mask == 0] == 0)
+    assert torch.all(batch.inputs[batch.attention_mask == 0] == 0)
 
 
 def test_rows_survive_a_file(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from search.export.graph import build_onnx, weight_shapes
+from search.costs import flops, num_params, size_bytes
+from search.export.graph import build_onnx
 from search.export.quantize import quantize_int8
-from search.objectives import flops, num_params, size_bytes
-from search.space import ModelShape, SubnetConfig
+from search.shape import ModelShape
+from search.space import SubnetConfig
+from search.weights import weight_shapes
 
 MINILM = ModelShape(
     family="bert",

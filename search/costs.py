@@ -1,0 +1,79 @@
+"""What a subnet costs on paper: parameters, FLOPs and bytes, exact and without building it."""
+
+from __future__ import annotations
+
+from math import prod
+
+from search.shape import ModelShape
+from search.space import SubnetConfig
+from search.weights import layer_matrices, weight_shapes
+
+BYTES_PER_FLOAT = 4
+# A quantized matrix keeps one byte a weight, and a float scale and a zero point for each channel.
+BYTES_PER_CHANNEL = 5
+
+
+def num_params(shape: ModelShape, subnet: SubnetConfig) -> int:
+    """Every weight of the extracted network: embeddings, layers and head."""
+    return sum(prod(size) for size in weight_shapes(shape, subnet).values())
+
+
+def flops(
+    shape: ModelShape,
+    subnet: SubnetConfig,
+    *,
+    seq_len: int,
+    batch_size: int = 1,
+    past_len: int = 0,
+) -> int:
+    """Floating-point operations of one forward pass: 2 for each multiply-add of a matrix product.
+
+    Norms, softmax, activations and biases are left out, as is usual. Precision changes nothing,
+    and neither does a causal mask: kernels compute what it hides.
+
+    Args:
+        seq_len: tokens of the pass; those of an image include its prefix.
+        past_len: tokens in a cache, which attention reads too.
+    """
+    dim = subnet.width_in(shape)
+    macs_per_sequence = 0
+    for num_heads, ffn_dim in zip(subnet.num_heads, subnet.ffn_dim, strict=True):
+        matrices = layer_matrices(shape, dim, num_heads, ffn_dim).values()
+        macs_per_sequence += seq_len * sum(prod(size) for size in matrices)
+        # Scores, then their product with the values.
+        macs_per_sequence += 2 * seq_len * (seq_len + past_len) * num_heads * shape.head_dim
+    macs_per_sequence += shape.num_patches * shape.patch_dim * dim
+    macs_per_sequence += _answer_macs(shape, dim, seq_len)
+    return 2 * batch_size * macs_per_sequence
+
+
+def size_bytes(shape: ModelShape, subnet: SubnetConfig) -> int:
+    """Bytes of the weights as stored; the ONNX file adds its graph, about 1 % for MiniLM."""
+    total = 0
+    for name, size in weight_shapes(shape, subnet).items():
+        if _is_int8(name, shape, subnet):
+            is_table = name.startswith("embeddings.")
+            total += prod(size) + (0 if is_table else BYTES_PER_CHANNEL * size[0])
+        else:
+            total += BYTES_PER_FLOAT * prod(size)
+    return total
+
+
+def _answer_macs(shape: ModelShape, dim: int, seq_len: int) -> int:
+    """Pooling, a product with the mask, and the head."""
+    outputs = shape.vocab_size if shape.task == "language-modelling" else shape.num_labels
+    if shape.answers_per_token:
+        return seq_len * dim * outputs
+    pooling = 0 if shape.reads_images else seq_len * dim
+    return pooling + dim * outputs
+
+
+def _is_int8(name: str, shape: ModelShape, subnet: SubnetConfig) -> bool:
+    """Whether a weight is stored in int8: matrices and tables, not the head of a few labels."""
+    if subnet.precision != "int8" or not name.endswith("weight") or "norm" in name:
+        return False
+    if name.startswith("layers."):
+        return subnet.renumbered().precision_of(int(name.split(".")[1])) == "int8"
+    if name.startswith("head."):
+        return shape.task == "language-modelling"
+    return not shape.reads_images
