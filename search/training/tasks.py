@@ -1,0 +1,183 @@
+"""What a model is asked to do: the loss it learns by, and how good its answers are.
+
+Labels are (batch,) for one answer a row, or (batch, seq) for one a token; `IGNORED` marks tokens
+that have none: padding, and what only helps to read the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search.errors import InvalidInput
+from search.model.transformer import Output
+from search.shape import TASKS, ModelShape
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over answers, so that batches can be added up."""
+
+    score: float
+    loss: float
+    count: int
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.score + other.score, self.loss + other.loss, self.count + other.count)
+
+
+class Task(ABC):
+    """One of `search.shape.TASKS`.
+
+    Attributes:
+        metric: what `quality` is, higher being better.
+    """
+
+    metric: str
+
+    @abstractmethod
+    def loss(self, output: Output, labels: Tensor) -> Tensor:
+        """Mean over the answers: what plain training minimises."""
+
+    @abstractmethod
+    def soft_loss(
+        self, student: Output, teacher: Output, labels: Tensor, temperature: float
+    ) -> Tensor:
+        """Mean over the answers of the distance to the teacher's."""
+
+    @abstractmethod
+    def tally(self, output: Output, labels: Tensor) -> Tally:
+        """Sums of the score and the loss of a batch's answers."""
+
+    @abstractmethod
+    def chance(self, shape: ModelShape) -> float:
+        """Quality of a model that knows nothing: where an improvement is counted from."""
+
+    def quality(self, tally: Tally) -> float:
+        return tally.score / max(1, tally.count)
+
+    def show(self, quality: float) -> str:
+        """As people read it."""
+        return f"{quality:.1%}"
+
+
+class Classification(Task):
+    """One label a row, or one a token; quality is the share that is right."""
+
+    metric = "accuracy"
+
+    def loss(self, output: Output, labels: Tensor) -> Tensor:
+        logits, wanted = answers(output.logits, labels)
+        return F.cross_entropy(logits, wanted)
+
+    def soft_loss(
+        self, student: Output, teacher: Output, labels: Tensor, temperature: float
+    ) -> Tensor:
+        """T^2 KL(teacher || student) (Hinton et al., arXiv 1503.02531, section 2)."""
+        logits, _ = answers(student.logits, labels)
+        target, _ = answers(teacher.logits, labels)
+        return temperature**2 * F.kl_div(
+            F.log_softmax(logits / temperature, -1),
+            F.log_softmax(target / temperature, -1),
+            log_target=True,
+            reduction="batchmean",
+        )
+
+    def tally(self, output: Output, labels: Tensor) -> Tally:
+        logits, wanted = answers(output.logits.float(), labels)
+        right = (logits.argmax(-1) == wanted).sum()
+        return Tally(
+            float(right), float(F.cross_entropy(logits, wanted, reduction="sum")), len(wanted)
+        )
+
+    def chance(self, shape: ModelShape) -> float:
+        return 1 / shape.num_labels
+
+
+class LanguageModelling(Classification):
+    """The next token at every place; quality is minus the logarithm of the perplexity."""
+
+    metric = "log_likelihood"
+
+    def tally(self, output: Output, labels: Tensor) -> Tally:
+        tally = super().tally(output, labels)
+        return Tally(-tally.loss, tally.loss, tally.count)
+
+    def chance(self, shape: ModelShape) -> float:
+        return -math.log(shape.vocab_size)
+
+    def show(self, quality: float) -> str:
+        return f"perplexity {math.exp(-quality):.2f}"
+
+
+class SentenceEmbedding(Task):
+    """A vector a text, close to the teacher's; labels are those vectors, (batch, features)."""
+
+    metric = "cosine"
+
+    def loss(self, output: Output, labels: Tensor) -> Tensor:
+        return (1 - F.cosine_similarity(output.logits, labels)).mean()
+
+    def soft_loss(
+        self, student: Output, teacher: Output, labels: Tensor, temperature: float
+    ) -> Tensor:
+        """Distance of the similarities within the batch, which is what embeddings are used for.
+
+        Each text's similarities to the others as a distribution (after SEED, arXiv 2101.04731,
+        section 3.2); `labels` play no part.
+        """
+        del labels
+        mine, theirs = (F.normalize(o.logits, dim=-1) for o in (student, teacher))
+        scale = 20.0 / temperature
+        others = ~torch.eye(len(mine), dtype=torch.bool)
+        if len(mine) < 3:
+            return (1 - F.cosine_similarity(mine, theirs)).mean()
+        return F.kl_div(
+            F.log_softmax(scale * (mine @ mine.T)[others].view(len(mine), -1), -1),
+            F.log_softmax(scale * (theirs @ theirs.T)[others].view(len(mine), -1), -1),
+            log_target=True,
+            reduction="batchmean",
+        )
+
+    def tally(self, output: Output, labels: Tensor) -> Tally:
+        cosine = F.cosine_similarity(output.logits.float(), labels)
+        return Tally(float(cosine.sum()), float((1 - cosine).sum()), len(cosine))
+
+    def chance(self, shape: ModelShape) -> float:
+        del shape
+        return 0.0
+
+    def show(self, quality: float) -> str:
+        return f"cosine {quality:.3f}"
+
+
+_TASKS: dict[str, Task] = {
+    "text-classification": Classification(),
+    "pair-classification": Classification(),
+    "token-classification": Classification(),
+    "image-classification": Classification(),
+    "sentence-embedding": SentenceEmbedding(),
+    "language-modelling": LanguageModelling(),
+}
+assert set(_TASKS) == set(TASKS)
+
+
+def task_of(shape: ModelShape) -> Task:
+    """Raises: InvalidInput when the shape names no task."""
+    if shape.task not in _TASKS:
+        raise InvalidInput("task", f"{shape.task!r} is not one of {TASKS}")
+    return _TASKS[shape.task]
+
+
+def answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (answers, labels) and labels (answers,) of the places that have one."""
+    flat = labels.flatten()
+    kept = flat != IGNORED
+    return logits.flatten(0, -2)[kept], flat[kept]
