@@ -12,7 +12,11 @@ def fastest_ms(
     predictor: WorkloadPredictor, space: SearchSpace, statistic: Statistic = "p50"
 ) -> float:
     """Expected latency of the smallest network, in its fastest precision."""
-    smallest = [space.smallest.with_precision(precision) for precision in space.precision]
+    smallest = [
+        space.smallest.with_precision(precision)
+        for precision in space.precision
+        if precision in predictor.precisions
+    ]
     return float(predictor.predict(smallest, statistic).mean_ms.min())
 
 

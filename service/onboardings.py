@@ -106,16 +106,14 @@ def read_subnets(data: Sequence[dict[str, Any]], shape: ModelShape) -> list[Subn
 
 
 def check_space(space: SpaceSpec, shape: ModelShape) -> None:
-    """Raises: InvalidInput when a choice is larger than the model."""
-    preset = SearchSpace.for_shape(shape)
-    for gene in ("num_layers", "num_heads", "ffn_dim"):
-        limit, values = getattr(shape, gene), getattr(space, gene)
-        if values is not None and values[-1] > limit:
-            raise InvalidInput(
-                f"space.{gene}",
-                f"the model has {limit}, got {values[-1]}; the preset is "
-                f"{list(getattr(preset, gene))}",
-            )
+    """Raises: InvalidInput when a choice does not fit the model."""
+    preset = SearchSpace.for_shape(shape, space.preset)
+    try:
+        preset.with_choices(space.choices).check_fits(shape)
+    except InvalidInput as error:
+        values = getattr(preset, error.field.removeprefix("space."), None)
+        told = f"; the preset is {list(values)}" if isinstance(values, tuple) and values else ""
+        raise InvalidInput(error.field, f"{error.reason}{told}") from None
 
 
 def _shape(session: Session, request: OnboardingRequest) -> ModelShape:

@@ -55,6 +55,8 @@ class WorkloadSpec(Strict):
 
     threads: int = Field(default=1, ge=1, le=1024)
     runtime: Name = "onnxruntime"
+    """A runtime by name; in a search, `auto` takes whichever of the device's is fastest."""
+
     provider: Name = "cpu"
     """Where the runtime executes: its CPU kernels, CUDA, TensorRT."""
 
@@ -88,17 +90,25 @@ class TargetSpec(Strict):
 class SpaceSpec(Strict):
     """Either a preset, or choices of one's own; a gene that is left out keeps the preset's."""
 
-    preset: Literal["medium"] = "medium"
-    """`medium`: at most four choices a gene, at quarters of the model's own widths."""
+    preset: Literal["small", "medium", "wide"] = "medium"
+    """`medium`: at most four choices a gene, at quarters of the model's own widths. `small` has
+    two or three and trains quickest; `wide` chooses the width of the stream between layers too,
+    and a precision for each half of the layers."""
 
     num_layers: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
     num_heads: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
     ffn_dim: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    embed_dim: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    """Of the stream between layers."""
+
+    precision_groups: int | None = Field(default=None, ge=1)
+    """Runs of neighbouring layers, each with a precision of its own."""
+
     precision: list[Literal["fp32", "int8"]] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _ascends(self) -> Self:
-        for name in ("num_layers", "num_heads", "ffn_dim"):
+        for name in ("num_layers", "num_heads", "ffn_dim", "embed_dim"):
             values = getattr(self, name)
             if values is not None and values != sorted(set(values)):
                 raise WrongField(name, f"must ascend without repeats, got {values}")
@@ -107,9 +117,16 @@ class SpaceSpec(Strict):
         return self
 
     @property
-    def choices(self) -> dict[str, list[Any]]:
+    def choices(self) -> dict[str, Any]:
         """The genes that the job gives choices for itself."""
-        genes = ("num_layers", "num_heads", "ffn_dim", "precision")
+        genes = (
+            "num_layers",
+            "num_heads",
+            "ffn_dim",
+            "embed_dim",
+            "precision",
+            "precision_groups",
+        )
         given = {gene: getattr(self, gene) for gene in genes}
         return {gene: values for gene, values in given.items() if values is not None}
 
@@ -189,33 +206,6 @@ class JobSpec(Strict):
     search: SearchSpec = SearchSpec()
     measuring: MeasuringSpec = MeasuringSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
-
-    @model_validator(mode="after")
-    def _has_one_device_and_workload(self) -> Self:
-        first = self.targets[0]
-        for index, target in enumerate(self.targets):
-            if target.device != first.device:
-                raise WrongField(
-                    f"targets[{index}].device",
-                    f"must be {first.device!r} as in targets[0]: the targets of one job share "
-                    "a device; submit one job for each device",
-                )
-            if target.workload != first.workload:
-                raise WrongField(
-                    f"targets[{index}].workload",
-                    "must equal that of targets[0]: the targets of one job share a workload; "
-                    "submit one job for each workload",
-                )
-        return self
-
-    @property
-    def device(self) -> str:
-        """Name of the device of every target."""
-        return self.targets[0].device
-
-    @property
-    def workload(self) -> WorkloadSpec:
-        return self.targets[0].workload
 
 
 class JobState(StrEnum):

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 from predictors.key import predictor_key, shape_key
 from predictors.predictor import LatencyPredictor, anchors_by_size
 from predictors.reach import fastest_ms, resolve_budget
-from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.errors import BudgetUnreachable, InvalidInput
 from search.shape import ModelShape
@@ -20,6 +19,7 @@ from service.models import Device as DeviceRow
 from service.models import Upload
 from service.onboardings import check_space, identity_of
 from service.predictor_store import find_predictor
+from service.profiles import Profile, Profiles, profiles_of, space_of
 from service.schemas import JobSpec
 from service.uploads import files_of, read_upload
 
@@ -31,7 +31,7 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     """Raises: InvalidInput for the first thing that would make the job fail later."""
     model = _ready_upload(session, spec.model.upload, "model", "model.upload")
     data = _ready_upload(session, spec.data.upload, "dataset", "data.upload")
-    _check_device(session, spec)
+    profiles = _profiles(session, spec)
     columns = data.summary or {}
     if (columns.get("text"), columns.get("label")) != (spec.data.text, spec.data.label):
         file = files_of(session, data.id)[0]
@@ -39,7 +39,7 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     shape = ModelShape.from_dict({**(model.summary or {})["shape"], "num_labels": 2})
     _check_lengths(spec, shape)
     check_space(spec.space, shape)
-    _check_budgets(session, spec, shape)
+    _check_budgets(session, spec, profiles, shape)
 
 
 def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Upload:
@@ -53,42 +53,38 @@ def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Up
     return upload
 
 
-def _check_device(session: Session, spec: JobSpec) -> None:
-    device = find_device(session, spec.device)
-    if device is None:
-        known = ", ".join(repr(d.name) for d in list_devices(session)) or "none has registered"
-        raise InvalidInput(
-            "targets[0].device", f"there is no device {spec.device!r}; known devices: {known}"
-        )
-    if device.retired_at is not None:
-        raise InvalidInput("targets[0].device", f"{device.name!r} was retired")
-    if spec.workload.runtime == "torch":
-        raise InvalidInput(
-            "targets[0].workload.runtime",
-            "the files of a search are ONNX, which torch does not run; choose onnxruntime or "
-            "openvino (in torch a device can be onboarded)",
-        )
-    try:
-        workload = Workload.from_dict(spec.workload.model_dump())
-        identity_of(device).require(workload, tuple(spec.space.precision or ()))
-    except InvalidInput as error:
-        places = {"precision": "space.precision"}
-        field = places.get(error.field, f"targets[0].{error.field}")
-        raise InvalidInput(field, error.reason) from None
+def _profiles(session: Session, spec: JobSpec) -> Profiles:
+    """Raises: InvalidInput when a device is unknown, retired, or lacks what a target asks for."""
+    for index, target in enumerate(spec.targets):
+        field = f"targets[{index}].device"
+        device = find_device(session, target.device)
+        if device is None:
+            known = ", ".join(repr(d.name) for d in list_devices(session)) or "none has registered"
+            raise InvalidInput(
+                field, f"there is no device {target.device!r}; known devices: {known}"
+            )
+        if device.retired_at is not None:
+            raise InvalidInput(field, f"{device.name!r} was retired")
+    profiles = profiles_of(spec, lambda name: identity_of(_device(session, name)))
+    for precision in spec.space.precision or ():
+        if precision not in profiles.precisions:
+            raise InvalidInput(
+                "space.precision",
+                f"no target's runtime does {precision}; they do {', '.join(profiles.precisions)}",
+            )
+    return profiles
 
 
-def space_of(spec: JobSpec, shape: ModelShape) -> SearchSpace:
-    """The job's space; where it does not choose precisions, all that its runtime builds."""
-    workload = Workload.from_dict(spec.workload.model_dump())
-    choices = {"precision": list(workload.precisions), **spec.space.choices}
-    return SearchSpace.for_shape(shape).with_choices(choices)
+def _device(session: Session, name: str) -> DeviceRow:
+    device = find_device(session, name)
+    assert device is not None, "checked before"
+    return device
 
 
 def _check_lengths(spec: JobSpec, shape: ModelShape) -> None:
-    lengths = {
-        "targets[0].workload.seq_len": spec.workload.seq_len,
-        "training.max_seq_len": spec.training.max_seq_len,
-    }
+    lengths = {"training.max_seq_len": spec.training.max_seq_len}
+    for index, target in enumerate(spec.targets):
+        lengths[f"targets[{index}].workload.seq_len"] = target.workload.seq_len
     for field, length in lengths.items():
         if length > shape.max_seq_len:
             raise InvalidInput(
@@ -96,22 +92,22 @@ def _check_lengths(spec: JobSpec, shape: ModelShape) -> None:
             )
 
 
-def _check_budgets(session: Session, spec: JobSpec, shape: ModelShape) -> None:
-    """With a predictor of an earlier job at hand, refuse what no network could keep.
+def _check_budgets(session: Session, spec: JobSpec, profiles: Profiles, shape: ModelShape) -> None:
+    """With predictors of an earlier job at hand, refuse what no network could keep.
 
-    Without one the job itself finds out, before it trains anything.
+    Without them the job itself finds out, before it trains anything.
     """
-    device = find_device(session, spec.device)
-    assert device is not None, "checked before"
-    space = space_of(spec, shape)
-    predictor = _fresh_predictor(session, device, spec, shape, space)
-    if predictor is None:
-        return
+    space = space_of(spec.space, shape, profiles.precisions)
+    predictors = [_fresh_predictor(session, p, shape, space) for p in profiles.all]
     for index, target in enumerate(spec.targets):
+        known = [predictors[place] for place in profiles.of_target[index]]
+        able = [predictor for predictor in known if predictor is not None]
+        if len(able) < len(known):
+            continue
         budget_ms = resolve_budget(
-            predictor, budget_ms=target.budget_ms, budget_ratio=target.budget_ratio
+            able[0], budget_ms=target.budget_ms, budget_ratio=target.budget_ratio
         )
-        closest_ms = fastest_ms(predictor, space, target.statistic)
+        closest_ms = min(fastest_ms(p, space, target.statistic) for p in able)
         if budget_ms < closest_ms:
             # The same error as the job's own; over HTTP it names the field like any other.
             error = BudgetUnreachable(
@@ -121,12 +117,14 @@ def _check_budgets(session: Session, spec: JobSpec, shape: ModelShape) -> None:
 
 
 def _fresh_predictor(
-    session: Session, device: DeviceRow, spec: JobSpec, shape: ModelShape, space: SearchSpace
+    session: Session, profile: Profile, shape: ModelShape, space: SearchSpace
 ) -> WorkloadPredictor | None:
-    workload = Workload.from_dict(spec.workload.model_dump())
+    device, workload = _device(session, profile.device), profile.workload
     identity = identity_of(device)
     found = []
     for precision in space.precision:
+        if precision not in workload.precisions:
+            continue
         key = predictor_key(identity, workload, precision)
         stored = find_predictor(session, device.id, key.text, shape_key(shape))
         if stored is None or stored.created_at < time.time() - FRESH_SECONDS:
@@ -139,4 +137,4 @@ def _fresh_predictor(
         if size not in anchors_by_size(predictor.rows):
             return None
         found.append(predictor)
-    return WorkloadPredictor(workload, found)
+    return WorkloadPredictor(workload, found) if found else None

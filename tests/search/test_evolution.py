@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from search.evolution import EvaluatedGenotype, ask_generation, random_subnets
-from search.space import ModelShape, SearchSpace, SubnetConfig
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
 
 SHAPE = ModelShape(
     family="bert",

@@ -28,7 +28,7 @@ def error_of(value: dict[str, Any]) -> tuple[str, str]:
 
 def test_a_short_spec_is_filled_with_defaults_and_survives_json() -> None:
     job = JobSpec.model_validate(spec())
-    assert job.workload.seq_len == 64
+    assert job.targets[0].workload.seq_len == 64
     assert job.search.sampler == "nsga2"
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
 
@@ -63,16 +63,6 @@ def test_an_unknown_key_names_the_one_that_was_meant() -> None:
     field, reason = error_of(spec(targets=[{"budget_ms": 1, "xyz": 1}]))
     assert field == "targets[0].xyz"
     assert "known keys: device, workload, statistic" in reason
-
-
-@pytest.mark.parametrize(
-    "second",
-    [{"budget_ms": 1, "device": "other"}, {"budget_ms": 1, "workload": {"seq_len": 8}}],
-)
-def test_targets_of_one_job_share_device_and_workload(second: dict[str, Any]) -> None:
-    field, reason = error_of(spec(targets=[{"budget_ms": 3}, second]))
-    assert field in ("targets[1].device", "targets[1].workload")
-    assert "submit one job for each" in reason
 
 
 @pytest.mark.parametrize("targets", [[], [{"budget_ms": 1}] * 9])

@@ -33,7 +33,7 @@ def target_files(
     )
     config = network_config(state, target.config)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    metrics = lineage(ctx, state, figures, report)
+    metrics = lineage(ctx, state, target, figures, report)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     (folder / "README.md").write_text(model_card(state, target, figures, report))
     names = ("model.safetensors", "config.json", "metrics.json", "README.md")
@@ -69,18 +69,24 @@ def network_config(state: State, subnet: SubnetConfig) -> dict[str, Any]:
 
 
 def lineage(
-    ctx: JobContext, state: State, figures: dict[str, Any], report: dict[str, Any]
+    ctx: JobContext,
+    state: State,
+    target: Target,
+    figures: dict[str, Any],
+    report: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that made the network what it is, and what each stage changed."""
     packages = ("snugnet", "torch", "onnx", "onnxruntime", "optuna", "tokenizers")
+    assert target.profile is not None
+    profile = report["profiles"][target.profile]
     return {
         **figures,
         "job": {"id": ctx.job_id, "spec": ctx.spec_json, "seed": ctx.seed},
         "data": report["data"],
         "baseline": report["baseline"],
-        "device": report["device"],
-        "workload": state.workload,
-        "measurement_job": state.measurement_job_id,
+        "device": profile["device"],
+        "workload": profile["workload"],
+        "measurement_job": profile["measurement_job"],
         "training_precision": state.training_precision,
         "int8_weight_bits": state.weight_bits,
         "versions": {name: version(name) for name in packages},
@@ -91,7 +97,9 @@ def lineage(
 def model_card(
     state: State, target: Target, figures: dict[str, Any], report: dict[str, Any]
 ) -> str:
-    subnet, workload = target.config, state.workload
+    assert target.profile is not None
+    subnet, profile = target.config, report["profiles"][target.profile]
+    workload = profile["workload"]
     layers = "\n".join(
         f"| {layer} | {heads} | {ffn} |"
         for layer, heads, ffn in zip(subnet.layers, subnet.num_heads, subnet.ffn_dim, strict=True)
@@ -108,13 +116,14 @@ tags: [snugnet, neural-architecture-search]
 | | this network | unsearched model |
 |---|---|---|
 | accuracy, test split | {figures["accuracy"]:.4f} | {unsearched["accuracy"]:.4f} |
-| p50 latency, ms | {figures["p50_ms"]:.3f} | {unsearched["p50_ms"]:.3f} |
-| p95 latency, ms | {figures["p95_ms"]:.3f} | {unsearched["p95_ms"]:.3f} |
+| p50 latency, ms | {figures["p50_ms"]:.3f} | {profile["baseline"]["p50_ms"]:.3f} |
+| p95 latency, ms | {figures["p95_ms"]:.3f} | {profile["baseline"]["p95_ms"]:.3f} |
 | file, bytes | {figures["size_bytes"]} | {unsearched["size_bytes"]} |
 | parameters | {figures["params"]} | {unsearched["params"]} |
 
-Measured on {report["device"]["cpu_model"]} in ONNX Runtime: batch {workload["batch_size"]},
-{workload["seq_len"]} tokens, {workload["threads"]} thread(s). Labels: {labels}.
+Measured on {profile["device"]["cpu_model"]} in {workload["runtime"]}:
+batch {workload["batch_size"]}, {workload["seq_len"]} tokens, {workload["threads"]} thread(s).
+Labels: {labels}.
 
 | layer of the original | heads | ffn_dim |
 |---|---|---|

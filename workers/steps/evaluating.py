@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
-from predictors.workload_predictor import WorkloadPredictor
 from search.model.extract import extract
-from search.space import SubnetConfig
+from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import evaluate
 from service.evaluations import Evaluation
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
+from workers.steps.latencies import Latencies, Promise
 from workers.steps.state import State
-
-
-def load_predictor(ctx: JobContext, state: State) -> WorkloadPredictor:
-    assert state.predictor is not None
-    return WorkloadPredictor.from_json(json.loads(ctx.blob(state.predictor).read_text()))
 
 
 class Evaluator:
@@ -26,21 +20,36 @@ class Evaluator:
     def __init__(self, ctx: JobContext, state: State) -> None:
         set_threads(ctx)
         self._ctx = ctx
-        self._predictor = load_predictor(ctx, state)
-        self._statistic = ctx.spec.targets[0].statistic
-        self._loosest_ms = max(target.bound_ms for target in state.targets)
-        smallest = self._predictor.predict([state.search_space.smallest], self._statistic)
+        self._latencies = Latencies.of(ctx, state)
+        self._loosest_ms = {
+            promise: max(
+                target.bound_ms
+                for index, target in enumerate(state.targets)
+                if self._latencies.promise_of(index) == promise
+            )
+            for promise in self._latencies.promises
+        }
         # Intervals of a noisy device may be too wide for any network; then the mean has to do.
-        self._trusts_mean = bool(smallest.upper_ms[0] > self._loosest_ms)
+        self._trusts_mean = {
+            promise: self._smallest_upper_ms(promise, state.search_space) > loosest_ms
+            for promise, loosest_ms in self._loosest_ms.items()
+        }
         self._supernet = load_network(ctx, state, state.blobs.supernet)
         self._rows = load_rows(ctx, state.blobs.search).spread(ctx.spec.search.fidelity_rows)
         self._fidelity = f"rows={len(self._rows)}"
 
     def is_feasible(self, subnet: SubnetConfig) -> bool:
-        """Whether the upper end of the predicted interval keeps the loosest budget."""
-        estimate = self._predictor.predict([subnet], self._statistic)
-        latency_ms = estimate.mean_ms if self._trusts_mean else estimate.upper_ms
-        return bool(latency_ms[0] <= self._loosest_ms)
+        """Whether the upper end of the predicted interval keeps the loosest of some promise."""
+        for promise, loosest_ms in self._loosest_ms.items():
+            estimate = self._latencies.estimate(promise, [subnet])
+            trusted = estimate.mean_ms if self._trusts_mean[promise] else estimate.upper_ms
+            if trusted[0] <= loosest_ms:
+                return True
+        return False
+
+    def _smallest_upper_ms(self, promise: Promise, space: SearchSpace) -> float:
+        smallest = [space.smallest.with_precision(precision) for precision in space.precision]
+        return float(self._latencies.estimate(promise, smallest).upper_ms.min())
 
     def record(
         self,
@@ -57,7 +66,8 @@ class Evaluator:
             quality = asdict(
                 evaluate(extract(self._supernet, subnet), self._rows, subnet.renumbered())
             )
-        estimate = self._predictor.predict([subnet], self._statistic)
+        estimates = [self._latencies.estimate(p, [subnet]) for p in self._latencies.promises]
+        estimate = estimates[0]
         metrics = {
             "accuracy": quality["accuracy"],
             "loss": quality["loss"],
@@ -65,6 +75,8 @@ class Evaluator:
             "latency_ms": float(estimate.mean_ms[0]),
             "latency_lower_ms": float(estimate.lower_ms[0]),
             "latency_upper_ms": float(estimate.upper_ms[0]),
+            # Of every promise in order: a device, a workload and a statistic each.
+            "latencies_ms": [float(e.mean_ms[0]) for e in estimates],
         }
         self._ctx.record_evaluation(
             Evaluation(

@@ -8,29 +8,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from predictors.onboarding import uncertainty
-from predictors.reach import check_reachable, fastest_ms, resolve_budget
+from predictors.reach import fastest_ms, resolve_budget
 from predictors.spec import MeasuringResult
 from predictors.workload_predictor import WorkloadPredictor
-from search.errors import BudgetUnreachable
 from search.space import SearchSpace
 from service.schemas import TargetSpec
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import learning
+from workers.steps.latencies import Latencies, resolve_targets
 from workers.steps.learning import Curriculum
-from workers.steps.state import State, Target
+from workers.steps.state import State
 
 MAX_MEASURING_TRIES = 2  # the agent itself has tried twice each time
 
 
 def curriculum(ctx: JobContext, state: State) -> Curriculum:
-    """What a search job wants to know of its device."""
-    measuring = ctx.spec.measuring
+    """What a search job wants to know of the current profile."""
+    measuring, workload = ctx.spec.measuring, state.profile.target_workload
+    space = state.search_space
     return Curriculum(
-        device_id=state.device_id,
+        device_id=state.profile.device_id,
         shape=state.model_shape,
-        space=state.search_space,
-        workload=state.target_workload,
+        # Networks of mixed precision are predicted from those of one.
+        space=space.with_choices(
+            {
+                "precision": [p for p in space.precision if p in workload.precisions],
+                "precision_groups": 1,
+            }
+        ),
+        workload=workload,
         num_networks=measuring.num_networks,
         num_holdout=measuring.num_holdout,
         max_networks=measuring.max_networks,
@@ -44,33 +51,32 @@ def curriculum(ctx: JobContext, state: State) -> Curriculum:
 
 def begin(ctx: JobContext, state: State) -> NewMeasurement | NewStep:
     """Measure the space, unless a fresh predictor already knows it well enough."""
+    wanted = curriculum(ctx, state)
     known = learning.stored_predictor(
-        ctx, curriculum(ctx, state), max_age_seconds=3600 * ctx.spec.measuring.max_age_hours
+        ctx, wanted, max_age_seconds=3600 * ctx.spec.measuring.max_age_hours
     )
     if known is not None:
         predictor, fit_report = known
-        try:
-            targets = resolve_targets(ctx.spec.targets, predictor, state.search_space)
-        except BudgetUnreachable:
-            return measure_space(ctx, state)  # measured again before it is refused
-        budgets_ms = [target.budget_ms for target in targets]
-        width = uncertainty(predictor, state.search_space, budgets_ms)
-        if width <= ctx.spec.measuring.tolerance:
-            ctx.event(
-                "onboarded",
-                f"a fresh predictor of this device is used, exact to {width:.1%} near the "
-                f"budgets; unsearched model {predictor.reference_ms:.2f} ms",
-                {"reference_ms": predictor.reference_ms, "fit_report": fit_report},
-            )
-            return _teach(ctx, state, predictor, fit_report, targets)
+        budgets_ms = _budgets_here(ctx, state, predictor)
+        if _keeps_all(ctx, state, predictor, wanted.space):
+            width = uncertainty(predictor, wanted.space, budgets_ms)
+            if width <= ctx.spec.measuring.tolerance:
+                ctx.event(
+                    "onboarded",
+                    f"a fresh predictor of this device is used, exact to {width:.1%} near the "
+                    f"budgets; unsearched model {predictor.reference_ms:.2f} ms",
+                    {"reference_ms": predictor.reference_ms, "fit_report": fit_report},
+                )
+                return _go_on(ctx, state, predictor, fit_report)
     return measure_space(ctx, state)
 
 
 def measure_space(ctx: JobContext, state: State) -> NewMeasurement:
     """Networks that span the space, for the agent of the device to measure."""
-    state = state.updated(measuring_started_at=state.measuring_started_at or time.time())
+    profile = state.profile
+    state = state.with_profile(measuring_started_at=profile.measuring_started_at or time.time())
     then = NewStep(kind="onboard", input=state.dump())
-    return curriculum(ctx, state).first_session(then, seed=ctx.seed + state.measuring_tries)
+    return curriculum(ctx, state).first_session(then, seed=ctx.seed + profile.measuring_tries)
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -79,55 +85,31 @@ def run(ctx: JobContext) -> StepResult:
     newest = ctx.input["measurement_job_id"]
     result = MeasuringResult.from_dict(ctx.measurement(newest))
     if result.session.noisy:
-        state = state.updated(measuring_tries=state.measuring_tries + 1)
+        state = state.with_profile(measuring_tries=state.profile.measuring_tries + 1)
         noise = f"the device was noisy: {result.session.noise_floor:.1%} between rounds"
-        if state.measuring_tries < MAX_MEASURING_TRIES:
+        if state.profile.measuring_tries < MAX_MEASURING_TRIES:
             ctx.event("noisy", f"{noise}; measuring again", level="warning")
             return StepResult(next=measure_space(ctx, state))
         ctx.event("noisy", f"{noise}; going on with wider intervals", level="warning")
-    state = state.updated(onboarding_jobs=(*state.onboarding_jobs, newest))
-    results = [MeasuringResult.from_dict(ctx.measurement(i)) for i in state.onboarding_jobs]
+    state = state.with_profile(onboarding_jobs=(*state.profile.onboarding_jobs, newest))
+    jobs = state.profile.onboarding_jobs
     wanted = curriculum(ctx, state)
-    learned = learning.learn(ctx, wanted, results)
-    targets = resolve_targets(ctx.spec.targets, learned.predictor, state.search_space)
-    budgets_ms = [target.budget_ms for target in targets]
-    elapsed_s = time.time() - (state.measuring_started_at or time.time())
+    learned = learning.learn(ctx, wanted, [_result(ctx, job) for job in jobs])
+    budgets_ms = _budgets_here(ctx, state, learned.predictor)
+    elapsed_s = time.time() - (state.profile.measuring_started_at or time.time())
     more = learning.networks_to_add(wanted, learned, budgets_ms, elapsed_s=elapsed_s)
-    width = learned.interval(state.search_space, budgets_ms)
+    width = learned.interval(wanted.space, budgets_ms)
     if more:
         ctx.event(
             "onboarding", f"exact to {width:.1%} near the budgets; measuring {len(more)} more"
         )
         then = NewStep(kind="onboard", input=state.dump())
-        return StepResult(
-            next=wanted.next_session(more, then, seed=ctx.seed + len(state.onboarding_jobs))
-        )
+        return StepResult(next=wanted.next_session(more, then, seed=ctx.seed + len(jobs)))
     fit_report = learned.report.to_dict()
-    learning.save(ctx, state.device_id, learned.predictor, fit_report)
-    _announce(ctx, learned.predictor, fit_report, targets, width)
-    state = state.updated(environment=dict(result.environment))
-    return StepResult(next=_teach(ctx, state, learned.predictor, fit_report, targets))
-
-
-def resolve_targets(
-    wanted: Sequence[TargetSpec], predictor: WorkloadPredictor, space: SearchSpace
-) -> tuple[Target, ...]:
-    """Every target with its budget in milliseconds.
-
-    Raises:
-        BudgetUnreachable: no network of the space keeps one of them.
-    """
-    targets = []
-    for index, spec in enumerate(wanted):
-        budget_ms = resolve_budget(
-            predictor, budget_ms=spec.budget_ms, budget_ratio=spec.budget_ratio
-        )
-        field = f"targets[{index}].{spec.budget_field}"
-        check_reachable(field, budget_ms, fastest_ms(predictor, space, spec.statistic))
-        targets.append(
-            Target(budget_ms=budget_ms, budget_ratio=spec.budget_ratio, bound_ms=budget_ms)
-        )
-    return tuple(targets)
+    learning.save(ctx, state.profile.device_id, learned.predictor, fit_report)
+    _announce(ctx, learned.predictor, fit_report, budgets_ms, width)
+    state = state.with_profile(environment=dict(result.environment))
+    return StepResult(next=_go_on(ctx, state, learned.predictor, fit_report))
 
 
 def put_predictor(ctx: JobContext, predictor: WorkloadPredictor) -> str:
@@ -137,35 +119,69 @@ def put_predictor(ctx: JobContext, predictor: WorkloadPredictor) -> str:
     return ctx.put_blob(path)
 
 
-def _teach(
-    ctx: JobContext,
-    state: State,
-    predictor: WorkloadPredictor,
-    fit_report: Mapping[str, Any],
-    targets: tuple[Target, ...],
-) -> NewStep:
-    state = state.updated(
-        predictor=put_predictor(ctx, predictor), fit_report=dict(fit_report), targets=targets
+def _go_on(
+    ctx: JobContext, state: State, predictor: WorkloadPredictor, fit_report: Mapping[str, Any]
+) -> NewMeasurement | NewStep:
+    """Learn the next profile; after the last one, training begins."""
+    state = state.with_profile(
+        predictor=put_predictor(ctx, predictor), fit_report=dict(fit_report)
     )
+    if state.current_profile + 1 < len(state.profiles):
+        return begin(ctx, state.updated(current_profile=state.current_profile + 1))
+    targets = resolve_targets(Latencies.of(ctx, state), ctx.spec.targets, state.search_space)
+    state = state.updated(targets=targets, current_profile=0)
     return NewStep(kind="teacher", input=state.dump())
+
+
+def _targets_here(ctx: JobContext, state: State) -> list[TargetSpec]:
+    """Those that may run in the current profile."""
+    return [
+        spec
+        for spec, profiles in zip(ctx.spec.targets, state.profiles_of_target, strict=True)
+        if state.current_profile in profiles
+    ]
+
+
+def _budgets_here(ctx: JobContext, state: State, predictor: WorkloadPredictor) -> list[float]:
+    return [
+        resolve_budget(predictor, budget_ms=spec.budget_ms, budget_ratio=spec.budget_ratio)
+        for spec in _targets_here(ctx, state)
+    ]
+
+
+def _keeps_all(
+    ctx: JobContext, state: State, predictor: WorkloadPredictor, space: SearchSpace
+) -> bool:
+    """Whether every budget here is within reach; if not, the device is measured again first."""
+    budgets_ms = _budgets_here(ctx, state, predictor)
+    return all(
+        fastest_ms(predictor, space, spec.statistic) <= budget_ms
+        for spec, budget_ms in zip(_targets_here(ctx, state), budgets_ms, strict=True)
+    )
+
+
+def _result(ctx: JobContext, measurement_job: str) -> MeasuringResult:
+    return MeasuringResult.from_dict(ctx.measurement(measurement_job))
 
 
 def _announce(
     ctx: JobContext,
     predictor: WorkloadPredictor,
     fit_report: Mapping[str, Any],
-    targets: Sequence[Target],
+    budgets_ms: Sequence[float],
     width: float,
 ) -> None:
-    budgets = ", ".join(f"{target.budget_ms:.2f} ms" for target in targets)
+    workload = predictor.workload
+    budgets = ", ".join(f"{budget_ms:.2f} ms" for budget_ms in budgets_ms)
     ctx.event(
         "onboarded",
-        f"unsearched model {predictor.reference_ms:.2f} ms, predictor off by "
+        f"{workload.runtime}: unsearched model {predictor.reference_ms:.2f} ms, predictor off by "
         f"{fit_report['mape']:.1%} on unseen networks; budgets {budgets}",
         {
             "reference_ms": predictor.reference_ms,
+            "workload": workload.to_dict(),
             "fit_report": dict(fit_report),
             "half_width": width,
-            "budgets_ms": [target.budget_ms for target in targets],
+            "budgets_ms": list(budgets_ms),
         },
     )

@@ -54,7 +54,9 @@ def run(ctx: JobContext) -> StepResult:
 
 def curriculum(ctx: JobContext, shape: ModelShape) -> Curriculum:
     spec = ctx.onboarding_spec
-    space = SearchSpace.for_shape(shape).with_choices(spec.space.choices)
+    space = SearchSpace.for_shape(shape, spec.space.preset).with_choices(
+        {**spec.space.choices, "precision_groups": 1}
+    )
     return Curriculum(
         device_id=ctx.device(spec.device).id,
         shape=shape,

@@ -34,32 +34,44 @@ def run(ctx: JobContext) -> StepResult:
             state = state.with_target(_export_target(ctx, state, target), index)
     if not any(target.needs_measuring for target in state.targets):
         return StepResult(next=NewStep(kind="report", input=state.dump()))
-    return StepResult(next=measure_files(ctx, state))
+    return StepResult(next=measure_next(ctx, state.updated(current_profile=-1)))
+
+
+def measure_next(ctx: JobContext, state: State) -> NewMeasurement | None:
+    """The next profile in which a target's file is to be measured; None after the last one."""
+    for place in range(state.current_profile + 1, len(state.profiles)):
+        if any(t.needs_measuring and t.profile == place for t in state.targets):
+            return measure_files(ctx, state.updated(current_profile=place))
+    return None
 
 
 def measure_files(ctx: JobContext, state: State) -> NewMeasurement:
-    """All files in one session, so that they are compared under the same conditions."""
+    """All files of the current profile in one session, to be compared under equal conditions."""
+    profile = state.profile
+    workload = profile.target_workload
     networks = [
         NetworkSpec(key=f"t{index}", subnet=target.config, blob=target.onnx)
         for index, target in enumerate(state.targets)
-        if target.needs_measuring
+        if target.needs_measuring and target.profile == state.current_profile
     ]
     full = SubnetConfig.full(state.model_shape)
-    unsearched = NetworkSpec(
-        key=QUANTIZED_KEY, subnet=full.with_precision("int8"), blob=state.quantized_onnx
-    )
+    if "int8" in workload.precisions:
+        quantized = full.with_precision("int8")
+        networks.append(
+            NetworkSpec(key=QUANTIZED_KEY, subnet=quantized, blob=state.quantized_onnx)
+        )
     spec = MeasuringSpec(
-        workload=state.target_workload,
+        workload=workload,
         shape=state.model_shape,
         reference=NetworkSpec(key=REFERENCE_KEY, subnet=full, blob=state.baseline_onnx),
-        networks=(*networks, unsearched),
+        networks=tuple(networks),
         rounds=2 * ctx.spec.measuring.rounds,
         repeats=2 * ctx.spec.measuring.repeats,
-        seed=ctx.seed + 1000 + state.measuring_tries,
+        seed=ctx.seed + 1000 + profile.measuring_tries,
     )
     then = NewStep(kind="verify", input=state.dump())
     return NewMeasurement(
-        device_id=state.device_id,
+        device_id=profile.device_id,
         spec=spec.to_dict(),
         then=then,
         purposes=dict.fromkeys((network.key for network in spec.networks), "finish"),

@@ -6,20 +6,22 @@ that no network can keep fails the job within a minute.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from predictors.workload import Workload
+from predictors.device import Device
 from search.export.quantize import needs_reduced_range
 from search.model.checkpoint import check_model_folder
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
 from search.training.batches import TokenRows
 from search.training.dataset import Dataset, Splits, read_dataset, split_rows
 from search.training.precision import choose_precision
+from service.devices import DeviceInfo
+from service.profiles import profiles_of, space_of
 from service.step_types import StepResult
-from service.submission import space_of
 from workers.context import JobContext
 from workers.steps import onboard
-from workers.steps.state import Blobs, State
+from workers.steps.state import Blobs, ProfileState, State
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -33,21 +35,21 @@ def run(ctx: JobContext) -> StepResult:
     model_files = ctx.upload_files(spec.model.upload)
     folder = link_model(ctx, ctx.scratch / "model")
     shape = check_model_folder(folder, num_labels=len(dataset.label_names)).shape
-    device = ctx.device(spec.device)
-    reduced = needs_reduced_range(
-        frozenset(device.identity.get("isa", ())), device.identity.get("machine", "")
-    )
-    space = space_of(spec, shape)
-    workload = Workload(**spec.workload.model_dump())
+    devices = {target.device: ctx.device(target.device) for target in spec.targets}
+    profiles = profiles_of(spec, lambda name: Device.from_dict(devices[name].identity))
+    space = space_of(spec.space, shape, profiles.precisions)
     state = State(
         shape=shape.to_dict(),
         label_names=dataset.label_names,
         data_sha256=files[data_name],
         model_sha256=model_files["model.safetensors"],
-        device_id=device.id,
-        workload=workload.to_dict(),
+        profiles=tuple(
+            ProfileState(device_id=devices[p.device].id, workload=p.workload.to_dict())
+            for p in profiles.all
+        ),
+        profiles_of_target=profiles.of_target,
         training_precision=choose_precision(spec.training.precision),
-        weight_bits=REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS,
+        weight_bits=_weight_bits(devices.values()),
         space=space.to_dict(),
         blobs=_store_rows(ctx, dataset, split_rows(dataset, ctx.seed), model_files),
     )
@@ -57,6 +59,17 @@ def run(ctx: JobContext) -> StepResult:
         {"rows": len(dataset), "labels": list(dataset.label_names), "networks": len(space)},
     )
     return StepResult(next=onboard.begin(ctx, state))
+
+
+def _weight_bits(devices: Iterable[DeviceInfo]) -> int:
+    """Of int8 weights: as many as every device multiplies without saturating."""
+    reduced = any(
+        needs_reduced_range(
+            frozenset(device.identity.get("isa", ())), device.identity.get("machine", "")
+        )
+        for device in devices
+    )
+    return REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS
 
 
 def link_model(ctx: JobContext, folder: Path) -> Path:

@@ -18,8 +18,12 @@ from workers.steps.artifacts import ONNX_NAMES, target_files
 from workers.steps.data import load_rows
 from workers.steps.figure import draw_front
 from workers.steps.search import to_candidate
-from workers.steps.state import MeasuredFile, State, Target
+from workers.steps.state import MeasuredFile, ProfileState, State, Target
 
+UNSEARCHED_NAMES = {
+    "fp32": "baseline/model.onnx",
+    "int8": "quantized-only/model_quantized.onnx",
+}
 MEDIA_TYPES = {
     ".json": "application/json",
     ".png": "image/png",
@@ -33,21 +37,17 @@ def run(ctx: JobContext) -> StepResult:
     ctx.stage("report")
     state = State.parse(ctx.input)
     rows = load_rows(ctx, state.blobs.test)
-    full = SubnetConfig.full(state.model_shape)
+    profiles = [_profile(ctx, profile) for profile in state.profiles]
+    first = next((p for p in state.profiles if p.baseline), state.profiles[0])
     report: dict[str, Any] = {
-        "device": ctx.device(state.device_id).identity | {"environment": state.environment},
-        "workload": state.workload,
+        # The first profile in which anything was measured; `profiles` has all of them.
+        "device": profiles[state.profiles.index(first)]["device"],
+        "workload": first.workload,
+        "profiles": profiles,
         "data": _data_figures(state, rows),
-        "baseline": _unsearched(ctx, state, state.baseline, full, rows, "baseline/model.onnx"),
-        "quantized_only": _unsearched(
-            ctx,
-            state,
-            state.quantized,
-            full.with_precision("int8"),
-            rows,
-            "quantized-only/model_quantized.onnx",
-        ),
-        "predictor": state.fit_report,
+        "baseline": _unsearched(ctx, state, first, "fp32", rows),
+        "quantized_only": _unsearched(ctx, state, first, "int8", rows),
+        "predictor": first.fit_report,
         "supernet": {"convergence": list(state.convergence)},
         "search": search_figures(ctx, state),
     }
@@ -107,25 +107,38 @@ def _data_figures(state: State, rows: TokenRows) -> dict[str, Any]:
     }
 
 
+def _profile(ctx: JobContext, profile: ProfileState) -> dict[str, Any]:
+    """Where targets run: the device, how well it was learnt, and the unsearched model there."""
+
+    def times(measured: MeasuredFile | None) -> dict[str, float] | None:
+        return {"p50_ms": measured.p50_ms, "p95_ms": measured.p95_ms} if measured else None
+
+    return {
+        "device": ctx.device(profile.device_id).identity | {"environment": profile.environment},
+        "workload": profile.workload,
+        "predictor": profile.fit_report,
+        "baseline": times(profile.baseline),
+        "quantized_only": times(profile.quantized),
+        "measurement_job": profile.measurement_job_id,
+    }
+
+
 def _unsearched(
-    ctx: JobContext,
-    state: State,
-    measured: MeasuredFile | None,
-    subnet: SubnetConfig,
-    rows: TokenRows,
-    name: str,
+    ctx: JobContext, state: State, profile: ProfileState, precision: str, rows: TokenRows
 ) -> dict[str, Any] | None:
+    measured = profile.baseline if precision == "fp32" else profile.quantized
     if measured is None:
         return None
+    subnet = SubnetConfig.full(state.model_shape, precision)
     return {
-        "onnx": name,
+        "onnx": UNSEARCHED_NAMES[precision],
         "sha256": measured.onnx,
         "accuracy": _accuracy(ctx, measured.onnx, rows),
         "p50_ms": measured.p50_ms,
         "p95_ms": measured.p95_ms,
         "size_bytes": measured.size_bytes,
         "params": num_params(state.model_shape, subnet),
-        "flops": flops(state.model_shape, subnet, seq_len=state.workload["seq_len"]),
+        "flops": flops(state.model_shape, subnet, seq_len=profile.target_workload.seq_len),
     }
 
 
@@ -147,8 +160,9 @@ def _target(
     }
     if target.measured is not None:
         figures |= {"p50_ms": target.measured.p50_ms, "p95_ms": target.measured.p95_ms}
-    if target.measured is None or target.onnx is None:
+    if target.measured is None or target.onnx is None or target.profile is None:
         return figures
+    workload = state.profiles[target.profile].target_workload
     accuracy = _accuracy(ctx, target.onnx, rows)
     figures["stages"].append(
         {"stage": "report", "accuracy": accuracy, "note": "the exported file on the test split"}
@@ -158,7 +172,9 @@ def _target(
         "accuracy_kept": accuracy / baseline_accuracy if baseline_accuracy else None,
         "size_bytes": target.measured.size_bytes,
         "params": num_params(state.model_shape, target.config),
-        "flops": flops(state.model_shape, target.config, seq_len=state.workload["seq_len"]),
+        "flops": flops(state.model_shape, target.config, seq_len=workload.seq_len),
+        "profile": target.profile,
+        "workload": workload.to_dict(),
         "speedup": target.measured.reference_ms / target.measured.p50_ms,
         "subnet": target.config.to_dict(),
         "onnx": f"target-{index}/{ONNX_NAMES[target.config.precision]}",

@@ -15,16 +15,27 @@ from service.evaluations import Evaluation
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, set_threads, task_data
-from workers.steps.evaluating import load_predictor
+from workers.steps.latencies import Latencies
 from workers.steps.state import StageRecord, State
 from workers.steps.training import drop_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Raced:
-    subnet: SubnetConfig
+class Choice:
+    """A network that is predicted to keep a target, and the profile that it runs in."""
+
+    evaluation: Evaluation
     predicted_ms: float
-    inherited: Evaluation
+    profile: int
+
+    @property
+    def subnet(self) -> SubnetConfig:
+        return SubnetConfig.from_dict(self.evaluation.subnet)
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    candidate: Choice
     model: ElasticTransformer
     quality: Quality
 
@@ -40,23 +51,25 @@ def run(ctx: JobContext) -> StepResult:
         return _give_up(ctx, state)
     raced = list(_race(ctx, state, candidates))
     winner = max(raced, key=lambda r: (r.quality.accuracy, -r.quality.loss))
+    chosen = winner.candidate
     path = ctx.scratch / "student.safetensors"
     save_weights(winner.model, path)
     target = state.target.updated(
-        subnet=winner.subnet.to_dict(),
-        predicted_ms=winner.predicted_ms,
+        subnet=chosen.subnet.to_dict(),
+        profile=chosen.profile,
+        predicted_ms=chosen.predicted_ms,
         weights=ctx.put_blob(path),
         stages=(
             StageRecord(
                 stage="search",
-                accuracy=winner.inherited.metrics["accuracy"],
-                latency_ms=winner.predicted_ms,
-                note=f"found by {winner.inherited.source}; inherited weights, search split",
+                accuracy=chosen.evaluation.metrics["accuracy"],
+                latency_ms=chosen.predicted_ms,
+                note=f"found by {chosen.evaluation.source}; inherited weights, search split",
             ),
             StageRecord(
                 stage="shortlist",
                 accuracy=winner.quality.accuracy,
-                latency_ms=winner.predicted_ms,
+                latency_ms=chosen.predicted_ms,
                 note=f"best of {len(raced)} after {ctx.spec.training.shortlist_steps} steps",
             ),
         ),
@@ -66,8 +79,8 @@ def run(ctx: JobContext) -> StepResult:
     return StepResult(next=NewStep(kind="distill", input=state.dump()))
 
 
-def choose_candidates(ctx: JobContext, state: State) -> list[tuple[Evaluation, float]]:
-    """The most accurate evaluated networks that keep the bound, with their predicted latency.
+def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
+    """The most accurate evaluated networks that keep the bound.
 
     Those of the random baseline count too: they have been paid for.
 
@@ -75,37 +88,37 @@ def choose_candidates(ctx: JobContext, state: State) -> list[tuple[Evaluation, f
     seen the measurement that missed. Where intervals are too wide for any (a noisy device), the
     expected latency counts; the measurement of the exported file decides in the end.
     """
-    predictor = load_predictor(ctx, state)
+    latencies = Latencies.of(ctx, state)
     target = state.target
     found = {e.fingerprint: e for e in reversed(ctx.evaluations())}
     evaluations = [e for e in found.values() if e.fingerprint not in target.rejected]
     if not evaluations:
         return []
-    statistic = ctx.spec.targets[state.current_target].statistic
     subnets = [SubnetConfig.from_dict(e.subnet) for e in evaluations]
-    estimate = predictor.predict(subnets, statistic)
+    estimate = latencies.estimate(latencies.promise_of(state.current_target), subnets)
     for latency_ms in (estimate.upper_ms, estimate.mean_ms):
         within = [
-            (evaluation, float(mean_ms))
-            for evaluation, mean_ms, bound_ms in zip(
-                evaluations, estimate.mean_ms, latency_ms, strict=True
-            )
-            if bound_ms <= target.bound_ms
+            Choice(evaluation, float(estimate.mean_ms[place]), int(estimate.profile[place]))
+            for place, evaluation in enumerate(evaluations)
+            if latency_ms[place] <= target.bound_ms
         ]
         if within:
             break
-    within.sort(key=lambda pair: (-pair[0].metrics["accuracy"], pair[0].metrics["loss"], pair[1]))
+    within.sort(key=_preference)
     return within[: ctx.spec.training.shortlist_size]
 
 
-def _race(
-    ctx: JobContext, state: State, candidates: list[tuple[Evaluation, float]]
-) -> Iterator[Raced]:
+def _preference(choice: Choice) -> tuple[float, float, float]:
+    metrics = choice.evaluation.metrics
+    return (-metrics["accuracy"], metrics["loss"], choice.predicted_ms)
+
+
+def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[Raced]:
     supernet = load_network(ctx, state, state.blobs.supernet)
     data = task_data(ctx, state)
-    for evaluation, predicted_ms in candidates:
+    for candidate in candidates:
         ctx.check_abort()
-        subnet = SubnetConfig.from_dict(evaluation.subnet)
+        subnet = candidate.subnet
         student = extract(supernet, subnet)
         distillation = Distillation(
             student,
@@ -118,7 +131,7 @@ def _race(
         )
         distillation.run.advance(distillation.losses_at, should_stop=ctx.should_abort)
         ctx.check_abort()
-        yield Raced(subnet, predicted_ms, evaluation, student, distillation.quality())
+        yield Raced(candidate, student, distillation.quality())
 
 
 def _give_up(ctx: JobContext, state: State) -> StepResult:
@@ -148,15 +161,15 @@ def _announce(ctx: JobContext, state: State, raced: list[Raced], winner: Raced) 
     ctx.event(
         "shortlist",
         f"target {index}: {winner.quality.accuracy:.1%} after a short distillation, "
-        f"predicted {winner.predicted_ms:.2f} ms",
+        f"predicted {winner.candidate.predicted_ms:.2f} ms",
         {
             "target": index,
             "raced": [
                 {
-                    "fingerprint": r.subnet.fingerprint,
-                    "accuracy_before": r.inherited.metrics["accuracy"],
+                    "fingerprint": r.candidate.subnet.fingerprint,
+                    "accuracy_before": r.candidate.evaluation.metrics["accuracy"],
                     "accuracy": r.quality.accuracy,
-                    "predicted_ms": r.predicted_ms,
+                    "predicted_ms": r.candidate.predicted_ms,
                 }
                 for r in raced
             ],

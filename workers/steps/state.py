@@ -63,10 +63,32 @@ class MeasuredFile(Frozen):
     reference_ms: float
 
 
+class ProfileState(Frozen):
+    """A device at a workload: what is known of it, and its times of the unsearched model."""
+
+    device_id: str
+    workload: dict[str, Any]
+    predictor: str | None = None
+    fit_report: dict[str, Any] = Field(default_factory=dict)
+    measuring_tries: int = 0
+    measuring_started_at: float | None = None
+    onboarding_jobs: tuple[str, ...] = ()
+    environment: dict[str, Any] = Field(default_factory=dict)
+    baseline: MeasuredFile | None = None
+    quantized: MeasuredFile | None = None
+    measurement_job_id: str | None = None
+
+    @property
+    def target_workload(self) -> Workload:
+        return Workload.from_dict(self.workload)
+
+
 class Target(Frozen):
     """One latency promise on its way.
 
     Attributes:
+        profiles: places of the profiles that its network may run in; several where its runtime
+            is open. `profile` is the one that was chosen with the network.
         budget_ms: the promise; for a ratio it follows the unsearched model of the same session.
         bound_ms: what predictions are held against; a repair tightens it.
         weights: blob of the network's weights as far as trained.
@@ -74,6 +96,8 @@ class Target(Frozen):
         is_hopeless: whether the job has stopped trying.
     """
 
+    profiles: tuple[int, ...]
+    profile: int | None = None
     budget_ms: float
     budget_ratio: float | None = None
     bound_ms: float
@@ -113,18 +137,14 @@ class State(Frozen):
     label_names: tuple[str, ...]
     data_sha256: str
     model_sha256: str
-    device_id: str
-    workload: dict[str, Any]
+    profiles: tuple[ProfileState, ...]
+    current_profile: int = 0
+    profiles_of_target: tuple[tuple[int, ...], ...]
     training_precision: str
     weight_bits: int
     space: dict[str, Any]
     blobs: Blobs
     checkpoint: Checkpoint | None = None
-    predictor: str | None = None
-    fit_report: dict[str, Any] = Field(default_factory=dict)
-    measuring_tries: int = 0
-    measuring_started_at: float | None = None
-    onboarding_jobs: tuple[str, ...] = ()
     teacher_accuracy: float | None = None
     convergence: tuple[dict[str, float], ...] = ()
     generation: int = 0
@@ -132,10 +152,6 @@ class State(Frozen):
     current_target: int = 0
     baseline_onnx: str | None = None
     quantized_onnx: str | None = None
-    baseline: MeasuredFile | None = None
-    quantized: MeasuredFile | None = None
-    measurement_job_id: str | None = None
-    environment: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
@@ -153,8 +169,14 @@ class State(Frozen):
         return SearchSpace.from_dict(self.space)
 
     @property
-    def target_workload(self) -> Workload:
-        return Workload.from_dict(self.workload)
+    def profile(self) -> ProfileState:
+        return self.profiles[self.current_profile]
+
+    def with_profile(self, **changes: Any) -> State:
+        """With the current profile changed."""
+        profiles = list(self.profiles)
+        profiles[self.current_profile] = self.profile.updated(**changes)
+        return self.updated(profiles=tuple(profiles))
 
     @property
     def target(self) -> Target:

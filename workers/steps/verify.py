@@ -9,9 +9,9 @@ from service.schemas import TargetSpec
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import learning
-from workers.steps.evaluating import load_predictor
+from workers.steps.latencies import Latencies
 from workers.steps.onboard import MAX_MEASURING_TRIES, put_predictor
-from workers.steps.package import QUANTIZED_KEY, measure_files
+from workers.steps.package import QUANTIZED_KEY, measure_files, measure_next
 from workers.steps.shortlist import next_target
 from workers.steps.state import MeasuredFile, StageRecord, State, Target
 
@@ -23,23 +23,25 @@ def run(ctx: JobContext) -> StepResult:
     state = State.parse({k: v for k, v in ctx.input.items() if k != "measurement_job_id"})
     measurement_job_id = ctx.input["measurement_job_id"]
     result = MeasuringResult.from_dict(ctx.measurement(measurement_job_id))
-    if result.session.noisy and state.measuring_tries < MAX_MEASURING_TRIES:
-        state = state.updated(measuring_tries=state.measuring_tries + 1)
+    tries = state.profile.measuring_tries
+    if result.session.noisy and tries < MAX_MEASURING_TRIES:
+        state = state.with_profile(measuring_tries=tries + 1)
         ctx.event("noisy", "the device was noisy; measuring the files again", level="warning")
         return StepResult(next=measure_files(ctx, state))
-    state = _record_unsearched(ctx, state, result).updated(
+    state = _record_unsearched(ctx, state, result).with_profile(
         measurement_job_id=measurement_job_id, environment=dict(result.environment)
     )
     missed: list[LatencyRow] = []
     for index, target in enumerate(state.targets):
-        if not target.needs_measuring:
+        if not target.needs_measuring or target.profile != state.current_profile:
             continue
         measurement = result.measurement(f"t{index}")
         spec = ctx.spec.targets[index]
         judged = judge(target, spec, measurement, result.reference)
         _announce(ctx, index, judged)
         if not judged.is_met:
-            missed.append(LatencyRow.of(measurement, state.target_workload, result.anchors))
+            workload = state.profile.target_workload
+            missed.append(LatencyRow.of(measurement, workload, result.anchors))
             judged = (
                 repaired(judged)
                 if judged.repairs < MAX_REPAIRS
@@ -47,9 +49,10 @@ def run(ctx: JobContext) -> StepResult:
             )
         state = state.with_target(judged, index)
     if missed:
-        predictor = load_predictor(ctx, state).with_measurements(missed)
-        learning.save(ctx, state.device_id, predictor, state.fit_report)
-        state = state.updated(predictor=put_predictor(ctx, predictor))
+        state = _teach_predictor(ctx, state, missed)
+    another = measure_next(ctx, state)
+    if another is not None:
+        return StepResult(next=another)
     if any(target.needs_network for target in state.targets):
         return StepResult(next=next_target(state.updated(current_target=-1)))
     return StepResult(next=NewStep(kind="report", input=state.dump()))
@@ -106,16 +109,27 @@ def repaired(target: Target) -> Target:
         onnx=None,
         weights=None,
         subnet=None,
+        profile=None,
     )
+
+
+def _teach_predictor(ctx: JobContext, state: State, missed: list[LatencyRow]) -> State:
+    known = Latencies.of(ctx, state).predictor(state.current_profile)
+    predictor = known.with_measurements(missed)
+    learning.save(ctx, state.profile.device_id, predictor, state.profile.fit_report)
+    return state.with_profile(predictor=put_predictor(ctx, predictor))
 
 
 def _record_unsearched(ctx: JobContext, state: State, result: MeasuringResult) -> State:
     assert state.baseline_onnx is not None
-    assert state.quantized_onnx is not None
-    return state.updated(
-        baseline=_measured(ctx, state.baseline_onnx, result.reference, result),
-        quantized=_measured(ctx, state.quantized_onnx, result.measurement(QUANTIZED_KEY), result),
+    state = state.with_profile(
+        baseline=_measured(ctx, state.baseline_onnx, result.reference, result)
     )
+    if "int8" not in state.profile.target_workload.precisions:
+        return state
+    assert state.quantized_onnx is not None
+    quantized = _measured(ctx, state.quantized_onnx, result.measurement(QUANTIZED_KEY), result)
+    return state.with_profile(quantized=quantized)
 
 
 def _measured(

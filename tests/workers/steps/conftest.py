@@ -43,7 +43,7 @@ class WholeJob:
             changes: of what that step was given.
         """
         spec = {**self.spec, "targets": [{"workload": {"seq_len": 32}, **target}]}
-        given = {**self.step(kind).input, **changes}
+        given = {**self.step(kind).input, "profiles_of_target": [[0]], **changes}
         return self.workshop.submit(spec, NewStep(kind=kind, input=given))
 
 

@@ -227,7 +227,7 @@ def test_a_job_trains_at_once_where_a_fresh_predictor_knows_the_device(
     steps = [workshop.run_until(workshop.submit(spec), "teacher") for _ in range(2)]
     assert len(device.specs) == 1
     first, second = (step.input for step in steps)
-    assert second["fit_report"] == first["fit_report"]
+    assert second["profiles"][0]["fit_report"] == first["profiles"][0]["fit_report"]
     assert [t["budget_ms"] for t in second["targets"]] == pytest.approx(
         [t["budget_ms"] for t in first["targets"]]
     )

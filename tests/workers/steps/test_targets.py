@@ -144,6 +144,8 @@ def measured(median_ms: float, key: str = "t0") -> Measurement:
 
 def exported(**changes: Any) -> Target:
     target = Target(
+        profiles=(0,),
+        profile=0,
         budget_ms=1.0,
         bound_ms=1.0,
         subnet={"layers": [0], "num_heads": [1], "ffn_dim": [8], "precision": "fp32"},
