@@ -26,7 +26,7 @@ def main() -> int:
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     result = _measure(folder, report)
     targets = [_target(i, target, result) for i, target in enumerate(report["targets"])]
-    summary = ("accuracy", "p50_ms", "p95_ms", "size_bytes", "params")
+    summary = ("quality", "p50_ms", "p95_ms", "size_bytes", "params")
     figures = {
         "workload": report["workload"],
         "wall_s": report["wall_s"],
@@ -69,8 +69,8 @@ def _target(index: int, target: dict[str, Any], result: MeasuringResult) -> dict
     """A ratio is held against the unsearched model of the same session, as the job did."""
     p50_ms = result.measurement(f"t{index}").median_ms
     ratio = p50_ms / result.reference.median_ms
-    names = ("budget_ms", "budget_ratio", "predicted_ms", "p50_ms", "p95_ms", "accuracy")
-    names += ("accuracy_kept", "speedup", "size_bytes", "params", "repairs", "subnet")
+    names = ("budget_ms", "budget_ratio", "predicted_ms", "p50_ms", "p95_ms", "quality")
+    names += ("quality_kept", "speedup", "size_bytes", "params", "repairs", "subnet")
     is_kept = p50_ms <= target["budget_ms"]
     if target["budget_ratio"] is not None:
         is_kept = ratio <= target["budget_ratio"]

@@ -73,8 +73,9 @@ class TargetSpec(Strict):
     budget_ratio: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     """The latency to keep, as a share of what the unsearched model measures in fp32."""
 
-    min_accuracy: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """The lowest acceptable accuracy on the validation split, if there is one."""
+    min_quality: float | None = Field(default=None, le=1, allow_inf_nan=False)
+    """The lowest acceptable quality on the validation split, if there is one: accuracy, cosine to
+    the unsearched model's embedding, or (language models) minus the logarithm of perplexity."""
 
     @model_validator(mode="after")
     def _has_one_budget(self) -> Self:

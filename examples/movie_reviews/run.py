@@ -92,7 +92,7 @@ def _finish_report(output: Path, job: Job) -> dict[str, Any]:
 
 def _print_report(console: Console, report: dict[str, Any], output: Path) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("network", "budget", "p50", "p95", "accuracy", "kept", "speed-up", "size", "met")
+    columns = ("network", "budget", "p50", "p95", "quality", "kept", "speed-up", "size", "met")
     for column in columns:
         table.add_column(column, justify="left" if column == "network" else "right")
     unsearched = report["baseline"]
@@ -101,13 +101,13 @@ def _print_report(console: Console, report: dict[str, Any], output: Path) -> Non
             table.add_row(name, "", *_figures(report[key], unsearched), "")
     for index, target in enumerate(report["targets"]):
         met = "yes" if target["is_met"] else "NO"
-        figures = _figures(target, unsearched) if "accuracy" in target else [""] * 6
+        figures = _figures(target, unsearched) if "quality" in target else [""] * 6
         table.add_row(f"target {index}", f"{target['budget_ms']:.2f} ms", *figures, met)
     console.print(table)
     search, predictor = report["search"], report["predictor"]
     lines = (
         f"search: {search['evaluations']} evaluations, hypervolume {search['hypervolume']:.3f}, "
-        f"random search {search['random_hypervolume']:.3f}",
+        f"random search {search['baselines']['random']['hypervolume']:.3f}",
         f"predictor: off by {predictor['mape']:.1%} on networks it had not seen "
         f"(depth alone {predictor['depth_only_mape']:.1%})",
         f"{report['wall_s']:.0f} s; everything is in {output}/, the picture is "
@@ -121,8 +121,8 @@ def _figures(row: dict[str, Any], unsearched: dict[str, Any]) -> list[str]:
     return [
         f"{row['p50_ms']:.2f} ms",
         f"{row['p95_ms']:.2f} ms",
-        f"{row['accuracy']:.1%}",
-        f"{row['accuracy'] / unsearched['accuracy']:.1%}",
+        f"{row['quality']:.1%}",
+        f"{row['quality'] / unsearched['quality']:.1%}",
         f"{row.get('speedup', unsearched['p50_ms'] / row['p50_ms']):.2f}x",
         f"{row['size_bytes'] / 1e6:.1f} MB",
     ]

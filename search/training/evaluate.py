@@ -15,7 +15,7 @@ from search.training.batches import TokenRows, ordered_batches
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    accuracy: float
+    value: float
     loss: float
     num_rows: int
 
@@ -37,7 +37,7 @@ def evaluate(
 ) -> Quality:
     logits = predict(model, rows, subnet)
     return Quality(
-        accuracy=float((logits.argmax(-1) == rows.labels).double().mean()),
+        value=float((logits.argmax(-1) == rows.labels).double().mean()),
         loss=float(F.cross_entropy(logits, rows.labels)),
         num_rows=len(rows),
     )

@@ -38,9 +38,11 @@ class Task(ABC):
 
     Attributes:
         metric: what `quality` is, higher being better.
+        best: the quality of a model that is always right.
     """
 
     metric: str
+    best: float = 1.0
 
     @abstractmethod
     def loss(self, output: Output, labels: Tensor) -> Tensor:
@@ -62,6 +64,10 @@ class Task(ABC):
 
     def quality(self, tally: Tally) -> float:
         return tally.score / max(1, tally.count)
+
+    def kept(self, quality: float, original: float) -> float | None:
+        """Share of the original's quality; None where that is nothing."""
+        return quality / original if original > 0 else None
 
     def show(self, quality: float) -> str:
         """As people read it."""
@@ -105,6 +111,7 @@ class LanguageModelling(Classification):
     """The next token at every place; quality is minus the logarithm of the perplexity."""
 
     metric = "log_likelihood"
+    best = 0.0
 
     def tally(self, output: Output, labels: Tensor) -> Tally:
         tally = super().tally(output, labels)
@@ -112,6 +119,10 @@ class LanguageModelling(Classification):
 
     def chance(self, shape: ModelShape) -> float:
         return -math.log(shape.vocab_size)
+
+    def kept(self, quality: float, original: float) -> float | None:
+        """The original's perplexity as a share of this one's."""
+        return math.exp(quality - original)
 
     def show(self, quality: float) -> str:
         return f"perplexity {math.exp(-quality):.2f}"

@@ -149,8 +149,8 @@ def _print_targets(console: Console, result: Mapping[str, Any]) -> None:
     columns = {
         "budget_ms": "budget, ms",
         "p50_ms": "p50, ms",
-        "accuracy": "accuracy",
-        "accuracy_kept": "kept",
+        "quality": "quality",
+        "quality_kept": "kept",
         "speedup": "speed-up",
         "size_bytes": "bytes",
     }

@@ -105,7 +105,7 @@ def test_what_the_server_refuses_is_a_usage_error_in_one_line(cli: Cli, job_file
 @pytest.mark.usefixtures("server")
 def test_watch_prints_plain_lines_and_the_targets(cli: Cli, database: Database) -> None:
     job_id = create_job(database)
-    target = {"budget_ms": 3.0, "p50_ms": 2.5, "accuracy": 0.8612345}
+    target = {"budget_ms": 3.0, "p50_ms": 2.5, "quality": 0.8612345}
     conclude(database, job_id, {"targets": [target]})
     code, out, err = cli("watch", job_id)
     assert (code, err) == (0, "")

@@ -45,7 +45,7 @@ def test_a_short_spec_is_filled_with_defaults_and_survives_json() -> None:
         ({}, "targets[0].budget_ms", "exactly one of budget_ms and budget_ratio"),
         ({"budget_ms": 1, "budget_ratio": 1}, "targets[0].budget_ms", "exactly one"),
         ({"budget_ms": 1, "statistic": "p99"}, "targets[0].statistic", "'p50' or 'p95'"),
-        ({"budget_ms": 1, "min_accuracy": 90}, "targets[0].min_accuracy", "less than or equal"),
+        ({"budget_ms": 1, "min_quality": 90}, "targets[0].min_quality", "less than or equal"),
     ],
 )
 def test_a_wrong_target_is_named(target: dict[str, Any], field: str, reason: str) -> None:

@@ -105,7 +105,7 @@ def model_card(
         for layer, heads, ffn in zip(subnet.layers, subnet.num_heads, subnet.ffn_dim, strict=True)
     )
     onnx, labels = ONNX_NAMES[subnet.precision], ", ".join(state.label_names)
-    unsearched = report["baseline"]
+    unsearched, metric = report["baseline"], report["metric"].replace("_", " ")
     return f"""---
 library_name: onnxruntime
 pipeline_tag: text-classification
@@ -115,7 +115,7 @@ tags: [snugnet, neural-architecture-search]
 
 | | this network | unsearched model |
 |---|---|---|
-| accuracy, test split | {figures["accuracy"]:.4f} | {unsearched["accuracy"]:.4f} |
+| {metric}, test split | {figures["quality"]:.4f} | {unsearched["quality"]:.4f} |
 | p50 latency, ms | {figures["p50_ms"]:.3f} | {profile["baseline"]["p50_ms"]:.3f} |
 | p95 latency, ms | {figures["p95_ms"]:.3f} | {profile["baseline"]["p95_ms"]:.3f} |
 | file, bytes | {figures["size_bytes"]} | {unsearched["size_bytes"]} |

@@ -34,24 +34,24 @@ def run(ctx: JobContext) -> StepResult:
         seed=ctx.seed + 3 + target.repairs,
         precision=state.training_precision,
     )
-    before = state.target.stages[-1].accuracy
+    before = state.target.stages[-1].quality
     checkpoint = run_slice(ctx, distillation.run, distillation.losses_at, state.checkpoint)
     if not distillation.run.is_finished:
         state = state.updated(checkpoint=checkpoint)
         return StepResult(next=NewStep(kind="distill", input=state.dump()))
-    accuracy = distillation.quality().accuracy
-    is_better = accuracy >= before
+    quality = distillation.quality().value
+    is_better = quality >= before
     record = StageRecord(
         stage="distill",
-        accuracy=accuracy,
+        quality=quality,
         latency_ms=target.predicted_ms,
         kept=is_better,
         note=f"{epochs:.1f} epochs from the fine-tuned model",
     )
     ctx.event(
         "distilled",
-        f"target {state.current_target}: {before:.1%} -> {accuracy:.1%}",
-        {"target": state.current_target, "before": before, "accuracy": accuracy},
+        f"target {state.current_target}: {state.task.show(before)} -> {state.task.show(quality)}",
+        {"target": state.current_target, "before": before, "quality": quality},
     )
     weights = target.weights
     if is_better:

@@ -1,8 +1,6 @@
-"""Evaluation of candidates: predicted latency, and accuracy on rows of the search split."""
+"""Evaluation of candidates: predicted latency, and quality on rows of the search split."""
 
 from __future__ import annotations
-
-from dataclasses import asdict
 
 from search.model.extract import extract
 from search.space import SearchSpace, SubnetConfig
@@ -47,6 +45,10 @@ class Evaluator:
                 return True
         return False
 
+    def _evaluate(self, subnet: SubnetConfig) -> dict[str, float]:
+        found = evaluate(extract(self._supernet, subnet), self._rows, subnet.renumbered())
+        return {"quality": found.value, "loss": found.loss, "num_rows": found.num_rows}
+
     def _smallest_upper_ms(self, promise: Promise, space: SearchSpace) -> float:
         smallest = [space.smallest.with_precision(precision) for precision in space.precision]
         return float(self._latencies.estimate(promise, smallest).upper_ms.min())
@@ -61,17 +63,12 @@ class Evaluator:
         genotype: dict[str, object] | None = None,
     ) -> None:
         """Evaluate, or take the quality of an equal subnet; then store."""
-        quality = self._ctx.cached_quality(subnet.fingerprint, self._fidelity)
-        if quality is None:
-            quality = asdict(
-                evaluate(extract(self._supernet, subnet), self._rows, subnet.renumbered())
-            )
+        known = self._ctx.cached_quality(subnet.fingerprint, self._fidelity)
+        found = self._evaluate(subnet) if known is None else known
         estimates = [self._latencies.estimate(p, [subnet]) for p in self._latencies.promises]
         estimate = estimates[0]
         metrics = {
-            "accuracy": quality["accuracy"],
-            "loss": quality["loss"],
-            "num_rows": quality["num_rows"],
+            **{name: found[name] for name in ("quality", "loss", "num_rows")},
             "latency_ms": float(estimate.mean_ms[0]),
             "latency_lower_ms": float(estimate.lower_ms[0]),
             "latency_upper_ms": float(estimate.upper_ms[0]),

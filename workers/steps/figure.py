@@ -12,17 +12,24 @@ from matplotlib.ticker import FormatStrFormatter
 
 from search.pareto import Candidate, ParetoFront
 
+# By what found the networks; the search is drawn last, on top.
+COLOURS = {
+    "random": "#b0b7c3",
+    "uniform": "#2f9e77",
+    "flops": "#b8860b",
+    "search": "#2f6fde",
+}
+
 
 def draw_front(report: dict[str, Any], candidates: Sequence[Candidate], path: Path) -> None:
-    """Writes a PNG. Candidates stand at predicted latency and search-split accuracy; winners and
-    the unsearched models at measured latency and test accuracy."""
+    """Writes a PNG. Candidates stand at predicted latency and search-split quality; winners and
+    the unsearched models at measured latency and test quality."""
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     axes = figure.add_subplot()
-    for source, colour, label in (
-        ("random", "#b0b7c3", "random search"),
-        ("search", "#2f6fde", "search (NSGA-II)"),
-    ):
+    for source, colour in COLOURS.items():
         own = [c for c in candidates if c.source == source]
+        if not own:
+            continue
         axes.scatter(
             [c.latency_ms for c in own], [c.quality for c in own], s=12, color=colour, alpha=0.45
         )
@@ -32,7 +39,7 @@ def draw_front(report: dict[str, Any], candidates: Sequence[Candidate], path: Pa
             [c.quality for c in front],
             where="post",
             color=colour,
-            label=f"{label}: front, inherited weights",
+            label=f"{source}: front, inherited weights",
         )
     for key, marker, label in (
         ("baseline", "s", "unsearched, fp32"),
@@ -41,7 +48,7 @@ def draw_front(report: dict[str, Any], candidates: Sequence[Candidate], path: Pa
         if report[key]:
             axes.scatter(
                 report[key]["p50_ms"],
-                report[key]["accuracy"],
+                report[key]["quality"],
                 marker=marker,
                 color="#444",
                 s=46,
@@ -52,10 +59,10 @@ def draw_front(report: dict[str, Any], candidates: Sequence[Candidate], path: Pa
     for axis_part in ("set_major_formatter", "set_minor_formatter"):
         getattr(axes.xaxis, axis_part)(FormatStrFormatter("%g"))
     axes.set_xlabel("p50 latency, ms (log scale)")
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel(report["metric"].replace("_", " "))
     axes.grid(alpha=0.25, which="both")
     axes.legend(loc="lower right", fontsize=8)
-    axes.set_title("Accuracy against latency", loc="left")
+    axes.set_title("Quality against latency", loc="left")
     FigureCanvasAgg(figure)  # draws without a screen, and without pyplot's global state
     figure.savefig(path, dpi=130)
 
@@ -72,10 +79,10 @@ def _draw_targets(axes: Any, targets: Sequence[dict[str, Any]]) -> None:
             ha="right",
             color="#d9480f",
         )
-        if target.get("accuracy") is not None:
+        if target.get("quality") is not None:
             axes.scatter(
                 target["p50_ms"],
-                target["accuracy"],
+                target["quality"],
                 marker="*",
                 s=190,
                 color="#d9480f",

@@ -98,7 +98,7 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
     size_bytes = path.stat().st_size
     record = StageRecord(
         stage="export" if precision == "fp32" else "quantize",
-        accuracy=target.stages[-1].accuracy,
+        quality=target.stages[-1].quality,
         latency_ms=target.predicted_ms,
         size_bytes=size_bytes,
         note=f"ONNX in {precision}; same label as the trained network for "

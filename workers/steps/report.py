@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from search.export.parity import onnx_logits
 from search.pareto import ParetoFront
 from search.space import SubnetConfig
 from search.training.batches import TokenRows
+from service.evaluations import Evaluation
 from service.step_types import NewArtifact, NewStep, StepResult
 from workers.context import JobContext
-from workers.steps import baseline, search
+from workers.steps import search
 from workers.steps.artifacts import ONNX_NAMES, target_files
 from workers.steps.data import load_rows
 from workers.steps.figure import draw_front
@@ -44,6 +46,8 @@ def run(ctx: JobContext) -> StepResult:
         "device": profiles[state.profiles.index(first)]["device"],
         "workload": first.workload,
         "profiles": profiles,
+        "task": state.model_shape.task,
+        "metric": state.task.metric,
         "data": _data_figures(state, rows),
         "baseline": _unsearched(ctx, state, first, "fp32", rows),
         "quantized_only": _unsearched(ctx, state, first, "int8", rows),
@@ -51,9 +55,9 @@ def run(ctx: JobContext) -> StepResult:
         "supernet": {"convergence": list(state.convergence)},
         "search": search_figures(ctx, state),
     }
-    accuracy = report["baseline"]["accuracy"] if report["baseline"] else None
+    quality = report["baseline"]["quality"] if report["baseline"] else None
     report["targets"] = [
-        _target(ctx, state, index, target, rows, accuracy)
+        _target(ctx, state, index, target, rows, quality)
         for index, target in enumerate(state.targets)
     ]
     artifacts = _store(ctx, state, report)
@@ -66,36 +70,47 @@ def run(ctx: JobContext) -> StepResult:
 
 
 def search_figures(ctx: JobContext, state: State) -> dict[str, Any]:
-    """Front and hypervolume of the search, and the hypervolume that chance reached.
+    """Front and hypervolume of the search, and of every baseline that was evaluated beside it.
 
-    The reference point is the loosest budget and the accuracy of guessing; the volume is in units
-    of that rectangle.
+    The reference point is the loosest budget and the quality of guessing; the volume is in units
+    of the rectangle up to a model that is always right.
     """
-    searched = ctx.evaluations(search.SOURCE)
-    chance = 1 / len(state.label_names)
-    slowest_ms = max(t.budget_ms for t in state.targets)
-
-    def volume(source: str) -> float:
-        front = ParetoFront.of(to_candidate(e) for e in ctx.evaluations(source))
-        area = front.hypervolume(reference_latency_ms=slowest_ms, reference_quality=chance)
-        return area / (slowest_ms * (1 - chance))
-
-    front = ParetoFront.of(to_candidate(e) for e in searched)
+    evaluations = ctx.evaluations()
+    searched = [e for e in evaluations if e.source == search.SOURCE]
+    baselines = sorted({e.source for e in evaluations} - {search.SOURCE})
     return {
         "evaluations": len(searched),
         "distinct_evaluations": len({e.fingerprint for e in searched}),
-        "hypervolume": volume(search.SOURCE),
-        "random_hypervolume": volume(baseline.SOURCE),
         "space": state.space,
+        **_front(state, searched),
+        "baselines": {
+            source: _front(state, [e for e in evaluations if e.source == source])
+            for source in baselines
+        },
+    }
+
+
+def _front(state: State, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    chance, slowest_ms = state.task.chance(state.model_shape), _slowest_ms(state)
+    front = ParetoFront.of(to_candidate(e) for e in evaluations)
+    area = front.hypervolume(reference_latency_ms=slowest_ms, reference_quality=chance)
+    return {
+        "hypervolume": area / (slowest_ms * (state.task.best - chance)),
         "front": [
-            {"latency_ms": c.latency_ms, "accuracy": c.quality, "subnet": c.subnet.to_dict()}
+            {"latency_ms": c.latency_ms, "quality": c.quality, "subnet": c.subnet.to_dict()}
             for c in front
         ],
-        "random_front": [
-            {"latency_ms": c.latency_ms, "accuracy": c.quality, "subnet": c.subnet.to_dict()}
-            for c in ParetoFront.of(to_candidate(e) for e in ctx.evaluations(baseline.SOURCE))
-        ],
     }
+
+
+def _slowest_ms(state: State) -> float:
+    """The loosest budget of the targets that share the first one's promise."""
+    first = state.profiles_of_target[0]
+    return max(
+        target.budget_ms
+        for target, profiles in zip(state.targets, state.profiles_of_target, strict=True)
+        if profiles == first
+    )
 
 
 def _data_figures(state: State, rows: TokenRows) -> dict[str, Any]:
@@ -133,7 +148,7 @@ def _unsearched(
     return {
         "onnx": UNSEARCHED_NAMES[precision],
         "sha256": measured.onnx,
-        "accuracy": _accuracy(ctx, measured.onnx, rows),
+        "quality": _quality(ctx, measured.onnx, rows),
         "p50_ms": measured.p50_ms,
         "p95_ms": measured.p95_ms,
         "size_bytes": measured.size_bytes,
@@ -148,7 +163,7 @@ def _target(
     index: int,
     target: Target,
     rows: TokenRows,
-    baseline_accuracy: float | None,
+    baseline_quality: float | None,
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "budget_ms": target.budget_ms,
@@ -163,13 +178,15 @@ def _target(
     if target.measured is None or target.onnx is None or target.profile is None:
         return figures
     workload = state.profiles[target.profile].target_workload
-    accuracy = _accuracy(ctx, target.onnx, rows)
+    quality = _quality(ctx, target.onnx, rows)
     figures["stages"].append(
-        {"stage": "report", "accuracy": accuracy, "note": "the exported file on the test split"}
+        {"stage": "report", "quality": quality, "note": "the exported file on the test split"}
     )
     return figures | {
-        "accuracy": accuracy,
-        "accuracy_kept": accuracy / baseline_accuracy if baseline_accuracy else None,
+        "quality": quality,
+        "quality_kept": (
+            None if baseline_quality is None else state.task.kept(quality, baseline_quality)
+        ),
         "size_bytes": target.measured.size_bytes,
         "params": num_params(state.model_shape, target.config),
         "flops": flops(state.model_shape, target.config, seq_len=workload.seq_len),
@@ -182,7 +199,7 @@ def _target(
     }
 
 
-def _accuracy(ctx: JobContext, onnx: str, rows: TokenRows) -> float:
+def _quality(ctx: JobContext, onnx: str, rows: TokenRows) -> float:
     ctx.check_abort()
     labels = onnx_logits(ctx.blob(onnx), rows).argmax(-1)
     return float((labels == rows.labels).double().mean())

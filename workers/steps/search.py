@@ -53,7 +53,7 @@ def to_candidate(evaluation: Evaluation) -> Candidate:
     return Candidate(
         subnet=SubnetConfig.from_dict(evaluation.subnet),
         latency_ms=evaluation.metrics["latency_ms"],
-        quality=evaluation.metrics["accuracy"],
+        quality=evaluation.metrics["quality"],
         source=evaluation.source,
     )
 
@@ -64,13 +64,13 @@ def _remembered(evaluation: Evaluation) -> EvaluatedGenotype:
         generation=evaluation.generation,
         genotype=evaluation.genotype,
         latency_ms=evaluation.metrics["latency_ms"],
-        quality=evaluation.metrics["accuracy"],
+        quality=evaluation.metrics["quality"],
     )
 
 
 def _announce(ctx: JobContext, generation: int) -> None:
     front = ParetoFront.of(to_candidate(e) for e in ctx.evaluations(SOURCE))
-    points = [{"latency_ms": c.latency_ms, "accuracy": c.quality} for c in front]
+    points = [{"latency_ms": c.latency_ms, "quality": c.quality} for c in front]
     ctx.event(
         "generation",
         f"generation {generation + 1}: front of {len(front)}, "

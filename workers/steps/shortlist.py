@@ -50,7 +50,7 @@ def run(ctx: JobContext) -> StepResult:
     if not candidates:
         return _give_up(ctx, state)
     raced = list(_race(ctx, state, candidates))
-    winner = max(raced, key=lambda r: (r.quality.accuracy, -r.quality.loss))
+    winner = max(raced, key=lambda r: (r.quality.value, -r.quality.loss))
     chosen = winner.candidate
     path = ctx.scratch / "student.safetensors"
     save_weights(winner.model, path)
@@ -62,13 +62,13 @@ def run(ctx: JobContext) -> StepResult:
         stages=(
             StageRecord(
                 stage="search",
-                accuracy=chosen.evaluation.metrics["accuracy"],
+                quality=chosen.evaluation.metrics["quality"],
                 latency_ms=chosen.predicted_ms,
                 note=f"found by {chosen.evaluation.source}; inherited weights, search split",
             ),
             StageRecord(
                 stage="shortlist",
-                accuracy=winner.quality.accuracy,
+                quality=winner.quality.value,
                 latency_ms=chosen.predicted_ms,
                 note=f"best of {len(raced)} after {ctx.spec.training.shortlist_steps} steps",
             ),
@@ -110,7 +110,7 @@ def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
 
 def _preference(choice: Choice) -> tuple[float, float, float]:
     metrics = choice.evaluation.metrics
-    return (-metrics["accuracy"], metrics["loss"], choice.predicted_ms)
+    return (-metrics["quality"], metrics["loss"], choice.predicted_ms)
 
 
 def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[Raced]:
@@ -160,15 +160,15 @@ def _announce(ctx: JobContext, state: State, raced: list[Raced], winner: Raced) 
     index = state.current_target
     ctx.event(
         "shortlist",
-        f"target {index}: {winner.quality.accuracy:.1%} after a short distillation, "
+        f"target {index}: {state.task.show(winner.quality.value)} after a short distillation, "
         f"predicted {winner.candidate.predicted_ms:.2f} ms",
         {
             "target": index,
             "raced": [
                 {
                     "fingerprint": r.candidate.subnet.fingerprint,
-                    "accuracy_before": r.candidate.evaluation.metrics["accuracy"],
-                    "accuracy": r.quality.accuracy,
+                    "quality_before": r.candidate.evaluation.metrics["quality"],
+                    "quality": r.quality.value,
                     "predicted_ms": r.candidate.predicted_ms,
                 }
                 for r in raced

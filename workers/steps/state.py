@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from predictors.workload import Workload
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
+from search.training.tasks import Task, task_of
 
 
 class Frozen(BaseModel):
@@ -40,12 +41,12 @@ class Checkpoint(Frozen):
 class StageRecord(Frozen):
     """What one stage did to a target's network; figures are those after it.
 
-    Accuracy is that of the validation split, except for `search` (search split) and `report`
+    Quality is that of the validation split, except for `search` (search split) and `report`
     (test split).
     """
 
     stage: str
-    accuracy: float
+    quality: float
     latency_ms: float | None = None
     size_bytes: int | None = None
     kept: bool = True
@@ -145,7 +146,7 @@ class State(Frozen):
     space: dict[str, Any]
     blobs: Blobs
     checkpoint: Checkpoint | None = None
-    teacher_accuracy: float | None = None
+    teacher_quality: float | None = None
     convergence: tuple[dict[str, float], ...] = ()
     generation: int = 0
     targets: tuple[Target, ...] = ()
@@ -163,6 +164,10 @@ class State(Frozen):
     @property
     def model_shape(self) -> ModelShape:
         return ModelShape.from_dict(self.shape)
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.model_shape)
 
     @property
     def search_space(self) -> SearchSpace:

@@ -50,8 +50,8 @@ def _convergence(
     """Largest and smallest subnet on the validation split: the sign of a trained supernet."""
     rows = load_rows(ctx, state.blobs.validation).spread(CONVERGENCE_ROWS)
     space = state.search_space
-    largest = evaluate(model, rows, space.largest.with_precision("fp32")).accuracy
-    smallest = evaluate(model, rows, space.smallest.with_precision("fp32")).accuracy
+    largest = evaluate(model, rows, space.largest.with_precision("fp32")).value
+    smallest = evaluate(model, rows, space.smallest.with_precision("fp32")).value
     point = {"step": step, "largest": largest, "smallest": smallest}
     ctx.event("convergence", f"largest subnet {largest:.1%}, smallest {smallest:.1%}", point)
     return point

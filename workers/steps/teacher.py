@@ -31,12 +31,14 @@ def run(ctx: JobContext) -> StepResult:
     state = state.updated(checkpoint=checkpoint)
     if not learner.is_finished:
         return StepResult(next=NewStep(kind="teacher", input=state.dump()))
-    accuracy = evaluate(model, load_rows(ctx, state.blobs.validation)).accuracy
+    quality = evaluate(model, load_rows(ctx, state.blobs.validation)).value
     ctx.event(
-        "teacher", f"fine-tuned: {accuracy:.1%} of the validation split", {"accuracy": accuracy}
+        "teacher",
+        f"fine-tuned: {state.task.show(quality)} on the validation split",
+        {"quality": quality, "metric": state.task.metric},
     )
     path = ctx.scratch / "teacher.safetensors"
     save_weights(model, path)
     blobs = state.blobs.updated(teacher=ctx.put_blob(path))
-    state = state.updated(blobs=blobs, teacher_accuracy=accuracy)
+    state = state.updated(blobs=blobs, teacher_quality=quality)
     return StepResult(next=NewStep(kind="reorder", input=state.dump()))

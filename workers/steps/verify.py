@@ -75,11 +75,11 @@ def judge(
         unsearched_ms = reference.median_ms if spec.statistic == "p50" else reference.p95_ms
         budget_ms = target.budget_ratio * unsearched_ms
     measured_ms = measurement.median_ms if spec.statistic == "p50" else measurement.p95_ms
-    accuracy = target.stages[-1].accuracy
-    is_good_enough = spec.min_accuracy is None or accuracy >= spec.min_accuracy
+    quality = target.stages[-1].quality
+    is_good_enough = spec.min_quality is None or quality >= spec.min_quality
     record = StageRecord(
         stage="measure",
-        accuracy=accuracy,
+        quality=quality,
         latency_ms=measured_ms,
         size_bytes=target.size_bytes,
         note=f"on the device, {spec.statistic} of the exported file",

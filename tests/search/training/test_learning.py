@@ -28,7 +28,7 @@ def test_accuracy_and_loss_follow_the_logits_in_the_rows_order() -> None:
             alone = model(rows.batch([place])).logits[0]
         torch.testing.assert_close(logits[place], alone, atol=1e-4, rtol=1e-4)
     quality = evaluate(model, rows)
-    assert quality.accuracy == float((logits.argmax(-1) == rows.labels).double().mean())
+    assert quality.value == float((logits.argmax(-1) == rows.labels).double().mean())
     assert quality.num_rows == 30
 
 
@@ -84,7 +84,7 @@ def test_distillation_teaches_a_student_what_its_teacher_knows(precision: str) -
     order = BatchOrder(rows, 32, 0)
     run = TrainingRun(teacher, Schedule(learning_rate=1e-2, total_steps=60), seed=0)
     run.advance(finetuning_losses(teacher, order), should_stop=lambda: False)
-    assert evaluate(teacher, unseen).accuracy > 0.9
+    assert evaluate(teacher, unseen).value > 0.9
 
     subnet = MIXED.with_precision(precision)
     student = extract(teacher, subnet)
@@ -98,7 +98,7 @@ def test_distillation_teaches_a_student_what_its_teacher_knows(precision: str) -
     rest = distillation.run.advance(distillation.losses_at, should_stop=lambda: False)
     assert rest < first
     assert distillation.quality().loss < before.loss
-    assert distillation.quality().accuracy > 0.85
+    assert distillation.quality().value > 0.85
 
 
 def test_a_wanted_precision_is_taken_and_auto_finds_one() -> None:

@@ -109,7 +109,7 @@ def test_a_network_that_is_not_accurate_enough_is_no_success(
 ) -> None:
     device = Doctored(whole_job, 0.4)
     monkeypatch.setattr("workers.steps.verify.MAX_REPAIRS", 0)
-    target = {"budget_ratio": 1.0, "min_accuracy": 1.0}
+    target = {"budget_ratio": 1.0, "min_quality": 1.0}
     monkeypatch.setattr("workers.steps.verify.judge", _never_perfect)
     job, report = run_on(device, whole_job, target, monkeypatch)
     assert job.state == "failed"
@@ -151,13 +151,13 @@ def exported(**changes: Any) -> Target:
         subnet={"layers": [0], "num_heads": [1], "ffn_dim": [8], "precision": "fp32"},
         onnx="0" * 64,
         size_bytes=1,
-        stages=(StageRecord(stage="export", accuracy=0.9),),
+        stages=(StageRecord(stage="export", quality=0.9),),
     )
     return target.updated(**changes)
 
 
 def _never_perfect(target: Target, *rest: Any) -> Target:
-    worse = target.stages[-1].model_copy(update={"accuracy": 0.9})
+    worse = target.stages[-1].model_copy(update={"quality": 0.9})
     return judge(target.updated(stages=(*target.stages[:-1], worse)), *rest)
 
 
@@ -168,8 +168,8 @@ def _never_perfect(target: Target, *rest: Any) -> Target:
         ({"budget_ms": 1.0}, 1.01, False),
         ({"budget_ms": 1.0, "statistic": "p95"}, 0.8, False),
         ({"budget_ms": 1.0, "statistic": "p95"}, 0.4, True),
-        ({"budget_ms": 1.0, "min_accuracy": 0.9}, 0.8, True),
-        ({"budget_ms": 1.0, "min_accuracy": 0.91}, 0.8, False),
+        ({"budget_ms": 1.0, "min_quality": 0.9}, 0.8, True),
+        ({"budget_ms": 1.0, "min_quality": 0.91}, 0.8, False),
     ],
 )
 def test_a_target_is_judged_by_its_own_statistic(
