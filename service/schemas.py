@@ -202,6 +202,10 @@ class JobSpec(Strict):
     data: DataSource
     task: Literal["text-classification"] = "text-classification"
     targets: list[TargetSpec] = Field(min_length=1, max_length=8)
+    supernet_of: Name | None = None
+    """Id of an earlier search of the same model and data: its supernet is searched again, for
+    other budgets, devices or workloads, and nothing is trained but the winners."""
+
     space: SpaceSpec = SpaceSpec()
     training: TrainingSpec = TrainingSpec()
     search: SearchSpec = SearchSpec()

@@ -22,6 +22,7 @@ from service.predictor_store import find_predictor
 from service.profiles import Profile, Profiles, profiles_of, space_of
 from service.schemas import JobSpec
 from service.uploads import files_of, read_upload
+from service.warm_start import check_warm_start
 
 FRESH_SECONDS = 24 * 3600.0
 """An older predictor refuses nothing: the device may have become faster."""
@@ -39,6 +40,7 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     shape = ModelShape.from_dict({**(model.summary or {})["shape"], "num_labels": 2})
     _check_lengths(spec, shape)
     check_space(spec.space, shape)
+    check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
     _check_budgets(session, spec, profiles, shape)
 
 

@@ -20,7 +20,14 @@ from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
 from search.errors import InvalidInput
 from search.shape import ModelShape
-from service import evaluations, measurement_jobs, measurements, predictor_store, steps
+from service import (
+    evaluations,
+    measurement_jobs,
+    measurements,
+    predictor_store,
+    steps,
+    warm_start,
+)
 from service.artifacts import ArtifactStore
 from service.db import Database
 from service.device_schemas import OnboardingSpec
@@ -164,9 +171,27 @@ class JobContext:
             return evaluations.list_evaluations(session, self.job_id, source)
 
     def cached_quality(self, fingerprint: str, fidelity: str) -> dict[str, Any] | None:
-        """Metrics of an equal network that this job evaluated at the same fidelity."""
+        """Metrics of an equal network that was evaluated at the same fidelity: by this job, or by
+        the one whose supernet it searches."""
         with self._database.read() as session:
-            return evaluations.cached_quality(session, self.job_id, fingerprint, fidelity)
+            for job_id in filter(None, (self.job_id, self.spec.supernet_of)):
+                found = evaluations.cached_quality(session, job_id, fingerprint, fidelity)
+                if found is not None:
+                    return found
+        return None
+
+    def trained_state(self, job_id: str) -> dict[str, Any]:
+        """State of an earlier job as it was when its supernet had been trained."""
+        with self._database.read() as session:
+            state = warm_start.trained_state(session, job_id)
+        if state is None:
+            raise InvalidInput("supernet_of", f"{job_id} has no trained supernet")
+        return state
+
+    def evaluations_of(self, job_id: str) -> list[Evaluation]:
+        """Of an earlier job, whatever found them."""
+        with self._database.read() as session:
+            return evaluations.list_evaluations(session, job_id)
 
     # --- devices ----------------------------------------------------------------------------
 

@@ -130,7 +130,8 @@ def _go_on(
         return begin(ctx, state.updated(current_profile=state.current_profile + 1))
     targets = resolve_targets(Latencies.of(ctx, state), ctx.spec.targets, state.search_space)
     state = state.updated(targets=targets, current_profile=0)
-    return NewStep(kind="teacher", input=state.dump())
+    kind = "teacher" if state.blobs.supernet is None else "search"
+    return NewStep(kind=kind, input=state.dump())
 
 
 def _targets_here(ctx: JobContext, state: State) -> list[TargetSpec]:

@@ -7,6 +7,7 @@ that no network can keep fails the job within a minute.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from predictors.device import Device
@@ -26,6 +27,38 @@ from workers.steps.state import Blobs, ProfileState, State
 
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("prepare")
+    state = _read_files(ctx) if ctx.spec.supernet_of is None else _trained(ctx)
+    return StepResult(next=onboard.begin(ctx, state))
+
+
+def _trained(ctx: JobContext) -> State:
+    """Data and supernet of an earlier job; devices, budgets and space are this one's."""
+    assert ctx.spec.supernet_of is not None
+    known = State.parse(ctx.trained_state(ctx.spec.supernet_of))
+    places = _places(ctx)
+    space = space_of(ctx.spec.space, known.model_shape, places.precisions)
+    ctx.event(
+        "prepared",
+        f"the supernet of {ctx.spec.supernet_of} is searched: {len(space):,} networks",
+        {"supernet_of": ctx.spec.supernet_of, "networks": len(space)},
+    )
+    return State(
+        shape=known.shape,
+        label_names=known.label_names,
+        data_sha256=known.data_sha256,
+        model_sha256=known.model_sha256,
+        profiles=places.states,
+        profiles_of_target=places.of_target,
+        training_precision=known.training_precision,
+        weight_bits=places.weight_bits,
+        space=space.with_layer_order(known.search_space.layer_order).to_dict(),
+        blobs=known.blobs,
+        teacher_quality=known.teacher_quality,
+        convergence=known.convergence,
+    )
+
+
+def _read_files(ctx: JobContext) -> State:
     spec = ctx.spec
     files = ctx.upload_files(spec.data.upload)
     (data_name,) = files
@@ -35,21 +68,17 @@ def run(ctx: JobContext) -> StepResult:
     model_files = ctx.upload_files(spec.model.upload)
     folder = link_model(ctx, ctx.scratch / "model")
     shape = check_model_folder(folder, num_labels=len(dataset.label_names)).shape
-    devices = {target.device: ctx.device(target.device) for target in spec.targets}
-    profiles = profiles_of(spec, lambda name: Device.from_dict(devices[name].identity))
-    space = space_of(spec.space, shape, profiles.precisions)
+    places = _places(ctx)
+    space = space_of(spec.space, shape, places.precisions)
     state = State(
         shape=shape.to_dict(),
         label_names=dataset.label_names,
         data_sha256=files[data_name],
         model_sha256=model_files["model.safetensors"],
-        profiles=tuple(
-            ProfileState(device_id=devices[p.device].id, workload=p.workload.to_dict())
-            for p in profiles.all
-        ),
-        profiles_of_target=profiles.of_target,
+        profiles=places.states,
+        profiles_of_target=places.of_target,
         training_precision=choose_precision(spec.training.precision),
-        weight_bits=_weight_bits(devices.values()),
+        weight_bits=places.weight_bits,
         space=space.to_dict(),
         blobs=_store_rows(ctx, dataset, split_rows(dataset, ctx.seed), model_files),
     )
@@ -58,7 +87,31 @@ def run(ctx: JobContext) -> StepResult:
         f"{len(dataset)} rows, {len(space):,} networks in the space",
         {"rows": len(dataset), "labels": list(dataset.label_names), "networks": len(space)},
     )
-    return StepResult(next=onboard.begin(ctx, state))
+    return state
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Places:
+    """Where the targets of a job run, before anything is known of how fast."""
+
+    states: tuple[ProfileState, ...]
+    of_target: tuple[tuple[int, ...], ...]
+    precisions: tuple[str, ...]
+    weight_bits: int
+
+
+def _places(ctx: JobContext) -> _Places:
+    devices = {target.device: ctx.device(target.device) for target in ctx.spec.targets}
+    profiles = profiles_of(ctx.spec, lambda name: Device.from_dict(devices[name].identity))
+    return _Places(
+        states=tuple(
+            ProfileState(device_id=devices[p.device].id, workload=p.workload.to_dict())
+            for p in profiles.all
+        ),
+        of_target=profiles.of_target,
+        precisions=profiles.precisions,
+        weight_bits=_weight_bits(devices.values()),
+    )
 
 
 def _weight_bits(devices: Iterable[DeviceInfo]) -> int:
