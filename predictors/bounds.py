@@ -8,6 +8,7 @@ from typing import Any
 
 from predictors.fields import Fields
 from search.errors import InvalidInput
+from search.families.registry import families
 from search.shape import ModelShape
 from search.space import SubnetConfig
 
@@ -23,7 +24,7 @@ SHAPE_BOUNDS: Mapping[str, int] = {
     "num_token_types": 1024,
     "num_labels": 1_000_000,
 }
-PHASES_OF_FAMILY: Mapping[str, tuple[str, ...]] = {"bert": ("encode",)}
+PHASES_OF_FAMILY: Mapping[str, tuple[str, ...]] = {f.name: f.phases for f in families()}
 
 
 def read_shape(data: object, path: str = "shape") -> ModelShape:

@@ -59,7 +59,9 @@ __all__ = [
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
+    "model.safetensors.index.json",
     "tokenizer.json",
+    "preprocessor_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
@@ -159,15 +161,17 @@ class Client(DeviceCalls):
         if not folder.is_dir():
             raise InvalidInput("model.path", f"{str(folder)!r} is not a folder")
         files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+        if folder / "model.safetensors" not in files:
+            files += sorted(folder.glob("model-*-of-*.safetensors"))
         pickles = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICKLE_SUFFIXES)
-        if pickles and folder / "model.safetensors" not in files:
+        if pickles and not any(path.suffix == ".safetensors" for path in files):
             raise InvalidInput(
                 "model.path",
                 f"{pickles[0].name} is a Python pickle, which can run code when it is read, so it "
                 "is refused; save the weights as model.safetensors instead",
             )
         if not files:
-            raise InvalidInput("model.path", f"{str(folder)!r} holds none of {MODEL_FILES[:3]}")
+            raise InvalidInput("model.path", f"{str(folder)!r} holds none of {MODEL_FILES[:2]}")
         return self._upload("model", files, {})
 
     def upload_file(self, path: Path, *, text: str = "text", label: str = "label") -> Upload:

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from search.errors import InvalidInput
+from search.families.config import CONFIG_FILE, Config
+from search.families.family import Family, StoredTensor
+from search.families.registry import family_of_config
 from search.model.tensorfile import TensorInfo, read_header, unique_keys
 from search.shape import ModelShape
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILE = "tokenizer.json"
-REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
-SUPPORTED_FAMILIES = ("bert",)
+PREPROCESSOR_FILE = "preprocessor_config.json"
 # Loading one of these can run any code that its author put in.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 MAX_CONFIG_BYTES = 1024**2
+MAX_INDEX_BYTES = 16 * 1024**2
 MAX_TOKENIZER_BYTES = 128 * 1024**2
-MAX_SIZE = 2**24
 FLOAT_DTYPES = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckedModel:
-    """What a model folder holds: `tensors` are the names of the encoder's weights in the file."""
+    """What a model folder holds.
 
+    Attributes:
+        tensors: the file's name of every tensor that is read, and which file has it.
+        has_head: whether the head is among them; if not, it is made afresh.
+    """
+
+    family: Family
     shape: ModelShape
-    tensors: tuple[str, ...]
+    prefix: str
+    tensors: Mapping[str, str]
+    has_head: bool
 
 
 def is_pickle(name: str) -> bool:
@@ -42,37 +52,79 @@ def is_pickle(name: str) -> bool:
 def check_file_names(names: list[str]) -> None:
     """Refuse a folder by its file names alone, before a byte of it is read or sent.
 
+    Whether a tokenizer is needed, config.json says.
+
     Raises:
         InvalidInput: a needed file is missing.
     """
-    for required in REQUIRED_FILES:
-        if required in names:
-            continue
-        pickles = sorted(name for name in names if is_pickle(name))
-        if required == WEIGHTS_FILE and pickles:
-            raise InvalidInput(
-                pickles[0],
-                "is a Python pickle, which can run code when it is read, so it is never opened; "
-                f"save the weights as {WEIGHTS_FILE} instead",
-            )
-        raise InvalidInput(required, f"is missing; a model folder has {', '.join(REQUIRED_FILES)}")
+    if CONFIG_FILE not in names:
+        raise InvalidInput(CONFIG_FILE, f"is missing; a model folder has {_needed_files()}")
+    if WEIGHTS_FILE in names or INDEX_FILE in names:
+        return
+    pickles = sorted(name for name in names if is_pickle(name))
+    if pickles:
+        raise InvalidInput(
+            pickles[0],
+            "is a Python pickle, which can run code when it is read, so it is never opened; "
+            f"save the weights as {WEIGHTS_FILE} instead",
+        )
+    raise InvalidInput(WEIGHTS_FILE, f"is missing; a model folder has {_needed_files()}")
 
 
-def check_model_folder(folder: Path, num_labels: int = 2) -> CheckedModel:
+def check_model_folder(folder: Path, num_labels: int = 2, task: str | None = None) -> CheckedModel:
     """Check config, tokenizer and weights of `folder` against each other.
 
     Args:
         num_labels: number of classes of the data; the folder itself does not know it.
+        task: one of `search.shape.TASKS`; None is the family's first.
 
     Raises:
-        InvalidInput: with the file's name as the field.
+        InvalidInput: with the file's name as the field, or `task`.
     """
-    check_file_names([path.name for path in folder.iterdir()])
-    config = _read_json(folder / CONFIG_FILE, MAX_CONFIG_BYTES)
-    shape = _bert_shape(config, num_labels)
-    _check_tokenizer(_read_json(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES), shape.vocab_size)
-    stored = read_header(folder / WEIGHTS_FILE)
-    return CheckedModel(shape=shape, tensors=tuple(_check_tensors(stored, shape)))
+    names = [path.name for path in folder.iterdir()]
+    check_file_names(names)
+    config = Config(_read_json(folder / CONFIG_FILE, MAX_CONFIG_BYTES))
+    family = family_of_config(config.model_type)
+    shape = family.read_shape(config, _task(family, task))
+    if shape.task not in ("language-modelling", "sentence-embedding"):
+        shape = replace(shape, num_labels=num_labels)
+    if not family.reads_images:
+        if TOKENIZER_FILE not in names:
+            raise InvalidInput(TOKENIZER_FILE, f"is missing; a model folder has {_needed_files()}")
+        tokenizer = _read_json(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
+        _check_tokenizer(tokenizer, shape.vocab_size)
+    stored = _stored_tensors(folder)
+    prefix = _prefix(family, shape, stored)
+    body = [replace(t, name=prefix + t.name) for t in family.body(shape)]
+    head = list(family.head(shape))
+    needs_head = shape.task == "language-modelling"
+    has_head = bool(head) and all(_is_stored(t, stored) for t in head)
+    wanted = body + (head if has_head or needs_head else [])
+    for tensor in wanted:
+        _check_tensor(tensor, stored)
+    files = {t.name: stored[t.name].file for t in wanted}
+    return CheckedModel(
+        family=family, shape=shape, prefix=prefix, tensors=files, has_head=has_head
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    file: str
+    info: TensorInfo
+
+
+def _needed_files() -> str:
+    return f"{CONFIG_FILE}, {WEIGHTS_FILE} (or its shards) and, for texts, {TOKENIZER_FILE}"
+
+
+def _task(family: Family, task: str | None) -> str:
+    if task is None:
+        return family.tasks[0]
+    if task not in family.tasks:
+        known = ", ".join(family.tasks)
+        raise InvalidInput("task", f"a {family.name} model does {known}, not {task!r}")
+    return task
 
 
 def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
@@ -87,70 +139,75 @@ def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
     return data
 
 
-def _bert_shape(config: Mapping[str, Any], num_labels: int) -> ModelShape:
-    family = config.get("model_type")
-    if family not in SUPPORTED_FAMILIES:
+def _stored_tensors(folder: Path) -> dict[str, _Stored]:
+    """Every tensor of the folder's one file, or of all shards that its index names."""
+    if (folder / WEIGHTS_FILE).exists():
+        header = read_header(folder / WEIGHTS_FILE)
+        return {name: _Stored(WEIGHTS_FILE, info) for name, info in header.items()}
+    index = _read_json(folder / INDEX_FILE, MAX_INDEX_BYTES)
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise InvalidInput(INDEX_FILE, "has no weight_map of tensors to files")
+    stored: dict[str, _Stored] = {}
+    for file in dict.fromkeys(places.values()):
+        if not _is_shard(file):
+            raise InvalidInput(INDEX_FILE, f"names a shard {file!r:.80}; it must be a file here")
+        if not (folder / file).exists():
+            raise InvalidInput(file, f"is missing, but {INDEX_FILE} names it")
+        header = read_header(folder / file)
+        stored |= {n: _Stored(file, i) for n, i in header.items() if places.get(n) == file}
+    missing = sorted(set(places) - set(stored))
+    if missing:
+        raise InvalidInput(INDEX_FILE, f"says that {missing[0]} is in {places[missing[0]]}")
+    return stored
+
+
+def _is_shard(file: object) -> bool:
+    """A plain name in the folder: never a path."""
+    return isinstance(file, str) and file.endswith(".safetensors") and Path(file).name == file
+
+
+def _prefix(family: Family, shape: ModelShape, stored: Mapping[str, _Stored]) -> str:
+    first = next(iter(family.body(shape)))
+    for prefix in family.prefixes:
+        if prefix + first.name in stored:
+            return prefix
+    raise InvalidInput(WEIGHTS_FILE, f"tensor {first.name} is missing")
+
+
+def _is_stored(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> bool:
+    found = stored.get(tensor.name)
+    return found is not None and found.info.shape == tensor.size
+
+
+def _check_tensor(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> None:
+    found = stored.get(tensor.name)
+    if found is None:
+        raise InvalidInput(WEIGHTS_FILE, f"tensor {tensor.name} is missing")
+    if found.info.shape != tensor.size:
         raise InvalidInput(
-            CONFIG_FILE,
-            f"model_type {family!r} is unsupported; supported: {', '.join(SUPPORTED_FAMILIES)}",
+            found.file,
+            f"tensor {tensor.name} has shape {list(found.info.shape)}, "
+            f"{CONFIG_FILE} asks for {list(tensor.size)}",
         )
-    _check_variant(config)
-    embed_dim = _size(config, "hidden_size")
-    num_heads = _size(config, "num_attention_heads")
-    if embed_dim % num_heads:
+    if found.info.dtype not in FLOAT_DTYPES:
         raise InvalidInput(
-            CONFIG_FILE,
-            f"hidden_size {embed_dim} must be a multiple of num_attention_heads {num_heads}",
+            found.file,
+            f"tensor {tensor.name} has dtype {found.info.dtype}, "
+            f"weights must be one of {', '.join(FLOAT_DTYPES)}",
         )
-    return ModelShape(
-        family=family,
-        num_layers=_size(config, "num_hidden_layers", largest=1000),
-        embed_dim=embed_dim,
-        num_heads=num_heads,
-        head_dim=embed_dim // num_heads,
-        ffn_dim=_size(config, "intermediate_size"),
-        vocab_size=_size(config, "vocab_size"),
-        max_seq_len=_size(config, "max_position_embeddings"),
-        num_token_types=_size(config, "type_vocab_size", default=2),
-        num_labels=num_labels,
-        norm_eps=_epsilon(config),
-    )
-
-
-def _check_variant(config: Mapping[str, Any]) -> None:
-    """Refuse what would import without an error but compute something else."""
-    expected: dict[str, tuple[Any, ...]] = {
-        "hidden_act": ("gelu",),
-        "position_embedding_type": ("absolute",),
-        "is_decoder": (False,),
-        "add_cross_attention": (False,),
-    }
-    for key, allowed in expected.items():
-        if key in config and config[key] not in allowed:
-            raise InvalidInput(
-                CONFIG_FILE, f"{key} {config[key]!r} is unsupported; supported: {allowed[0]!r}"
-            )
-
-
-def _size(
-    config: Mapping[str, Any], key: str, *, default: int | None = None, largest: int = MAX_SIZE
-) -> int:
-    value = config.get(key, default)
-    if type(value) is not int or not 1 <= value <= largest:
-        raise InvalidInput(
-            CONFIG_FILE, f"{key} must be a whole number from 1 to {largest}, got {value!r}"
-        )
-    return value
-
-
-def _epsilon(config: Mapping[str, Any]) -> float:
-    value = config.get("layer_norm_eps", 1e-12)
-    if not isinstance(value, int | float) or not 0 < value < 1:
-        raise InvalidInput(CONFIG_FILE, f"layer_norm_eps must lie in (0, 1), got {value!r}")
-    return float(value)
 
 
 def _check_tokenizer(tokenizer: Mapping[str, Any], vocab_size: int) -> None:
+    ids = list(_token_ids(tokenizer))
+    if max(ids) >= vocab_size:
+        raise InvalidInput(
+            TOKENIZER_FILE,
+            f"has the token id {max(ids)}, but vocab_size in {CONFIG_FILE} is {vocab_size}",
+        )
+
+
+def _token_ids(tokenizer: Mapping[str, Any]) -> Iterator[int]:
     model = tokenizer.get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocab, dict | list) or not vocab:
@@ -162,52 +219,4 @@ def _check_tokenizer(tokenizer: Mapping[str, Any], vocab_size: int) -> None:
     ids += [token.get("id") for token in added]
     if any(type(token_id) is not int or token_id < 0 for token_id in ids):
         raise InvalidInput(TOKENIZER_FILE, "has a token whose id is no whole number from 0")
-    if max(ids) >= vocab_size:
-        raise InvalidInput(
-            TOKENIZER_FILE,
-            f"has the token id {max(ids)}, but vocab_size in {CONFIG_FILE} is {vocab_size}",
-        )
-
-
-def _check_tensors(stored: Mapping[str, TensorInfo], shape: ModelShape) -> Iterator[str]:
-    first = "embeddings.word_embeddings.weight"
-    prefix = "bert." if f"bert.{first}" in stored else ""
-    for name, expected in _encoder_tensors(shape):
-        tensor = stored.get(prefix + name)
-        if tensor is None:
-            raise InvalidInput(WEIGHTS_FILE, f"tensor {prefix + name} is missing")
-        if tensor.shape != expected:
-            raise InvalidInput(
-                WEIGHTS_FILE,
-                f"tensor {tensor.name} has shape {list(tensor.shape)}, "
-                f"{CONFIG_FILE} asks for {list(expected)}",
-            )
-        if tensor.dtype not in FLOAT_DTYPES:
-            raise InvalidInput(
-                WEIGHTS_FILE,
-                f"tensor {tensor.name} has dtype {tensor.dtype}, "
-                f"weights must be one of {', '.join(FLOAT_DTYPES)}",
-            )
-        yield tensor.name
-
-
-def _encoder_tensors(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    dim, ffn = shape.embed_dim, shape.ffn_dim
-    yield "embeddings.word_embeddings.weight", (shape.vocab_size, dim)
-    yield "embeddings.position_embeddings.weight", (shape.max_seq_len, dim)
-    yield "embeddings.token_type_embeddings.weight", (shape.num_token_types, dim)
-    yield from _pair("embeddings.LayerNorm", (dim,))
-    for layer in range(shape.num_layers):
-        start = f"encoder.layer.{layer}"
-        for part in ("query", "key", "value"):
-            yield from _pair(f"{start}.attention.self.{part}", (dim, dim))
-        yield from _pair(f"{start}.attention.output.dense", (dim, dim))
-        yield from _pair(f"{start}.attention.output.LayerNorm", (dim,))
-        yield from _pair(f"{start}.intermediate.dense", (ffn, dim))
-        yield from _pair(f"{start}.output.dense", (dim, ffn))
-        yield from _pair(f"{start}.output.LayerNorm", (dim,))
-
-
-def _pair(name: str, weight: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", weight
-    yield f"{name}.bias", weight[:1]
+    yield from ids

@@ -78,7 +78,7 @@ def _other_shapes(folder: Path) -> None:
         (_edit("model.safetensors", lambda b: b[:-9]), "model.safetensors", "truncated"),
         (_edit("model.safetensors", lambda b: b[:9]), "model.safetensors", "truncated"),
         (_edit("model.safetensors", lambda b: b"\x80\x04" + b[2:]), "model.safetensors", ""),
-        (_edit("config.json", lambda b: b.replace(b"bert", b"gpt2")), "config.json", "supported"),
+        (_edit("config.json", lambda b: b.replace(b"bert", b"mamba")), "config.json", "supported"),
         (_edit("config.json", lambda b: b[:-1]), "config.json", "not valid JSON"),
         (_edit("tokenizer.json", lambda _: b"{}"), "tokenizer.json", "no vocabulary"),
         (_other_shapes, "model.safetensors", "has shape [4], config.json asks for [8]"),

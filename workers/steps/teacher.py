@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.model.bert import import_bert
+from search.model.importing import import_model
 from search.training.evaluate import evaluate
 from search.training.loop import TrainingRun, save_weights
 from search.training.supernet import BatchOrder, finetuning_losses
@@ -19,7 +19,7 @@ def run(ctx: JobContext) -> StepResult:
     state = State.parse(ctx.input)
     training = ctx.spec.training
     order = BatchOrder(load_rows(ctx, state.blobs.train), training.batch_size, ctx.seed)
-    model = import_bert(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
+    model = import_model(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
     total_steps = num_steps(training.teacher_epochs, order.steps_per_epoch)
     learner = TrainingRun(
         model,

@@ -62,7 +62,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     refused(tmp_path, name, "is missing")
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", None, ["bert"]])
+@pytest.mark.parametrize("model_type", ["mamba", None, ["bert"]])
 def test_an_unsupported_architecture_is_refused(tmp_path: Path, model_type: Any) -> None:
     write_model(tmp_path, model_type=model_type)
     refused(tmp_path, "config.json", "is unsupported; supported: bert")

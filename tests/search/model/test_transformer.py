@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from search.errors import InvalidInput
-from search.model.bert import import_bert
 from search.model.checkpoint import check_model_folder
+from search.model.importing import import_model
 from search.model.transformer import Batch, ElasticTransformer
 from search.space import SubnetConfig
 from tests.search.small import MIXED, SHAPE, batch, network
@@ -37,7 +38,7 @@ def padded(rows: list[list[int]]) -> Batch:
 
 
 def test_hidden_states_of_the_real_minilm_equal_those_of_transformers(minilm: Path) -> None:
-    model = import_bert(minilm, check_model_folder(minilm).shape, seed=0).eval()
+    model = import_model(minilm, check_model_folder(minilm).shape, seed=0).eval()
     reference = transformers.AutoModel.from_pretrained(minilm).eval()
     for rows in (TEXTS, TEXTS[:1]):
         given = padded(rows)
@@ -64,8 +65,10 @@ def test_a_tensor_that_is_missing_or_misshapen_is_named(
     if damage == "reshaped":
         weights[name] = tensor[:, :-1].contiguous()
     save_file(weights, tmp_path / "model.safetensors")
+    for file in ("config.json", "tokenizer.json"):
+        shutil.copy(minilm / file, tmp_path)
     with pytest.raises(InvalidInput, match=name):
-        import_bert(tmp_path, check_model_folder(minilm).shape, seed=0)
+        import_model(tmp_path, check_model_folder(minilm).shape, seed=0)
 
 
 def test_padding_changes_nothing() -> None:
