@@ -8,7 +8,7 @@ import onnx
 
 from predictors.runtimes.base import Network
 from search.export.graph import build_onnx
-from search.export.quantize import quantize_int8
+from search.export.quantize import float_nodes, quantize_int8
 
 
 def onnx_file(network: Network) -> Path:
@@ -20,7 +20,8 @@ def onnx_file(network: Network) -> Path:
     model = build_onnx(network.shape, network.subnet, None, vocab_size=network.num_token_ids)
     onnx.save(model, path)
     if network.subnet.precision == "int8":
-        quantize_int8(path, path, for_timing=True)
+        kept = float_nodes(network.shape, network.subnet.renumbered())
+        quantize_int8(path, path, float_nodes=kept, for_timing=True)
     return path
 
 

@@ -7,20 +7,33 @@ from pathlib import Path
 import onnx
 
 from search.export.graph import build_onnx
-from search.export.quantize import quantize_int8
+from search.export.quantize import float_nodes, quantize_int8
 from search.model.extract import to_arrays
 from search.model.fakequant import REDUCED_WEIGHT_BITS
 from search.model.transformer import ElasticTransformer
+from search.space import SubnetConfig
 
 
-def export_onnx(model: ElasticTransformer, precision: str, path: Path) -> Path:
-    """Writes `path`; int8 rounds to as many bits as the model was trained for."""
-    graph = build_onnx(model.shape, model.sizes, to_arrays(model))
-    if precision == "fp32":
+def export_onnx(
+    model: ElasticTransformer, subnet: SubnetConfig, path: Path, *, phase: str = "encode"
+) -> Path:
+    """Writes `path`; int8 rounds to as many bits as the model was trained for.
+
+    Args:
+        subnet: what `model` was extracted as: its precision, and its layers that keep fp32.
+    """
+    subnet = subnet.renumbered()
+    graph = build_onnx(model.shape, subnet, to_arrays(model), phase=phase)
+    if subnet.precision == "fp32":
         onnx.save(graph, path)
         return path
     float_path = path.with_name(f"{path.stem}-fp32.onnx")
     onnx.save(graph, float_path)
-    quantize_int8(float_path, path, reduce_range=model.weight_bits == REDUCED_WEIGHT_BITS)
+    quantize_int8(
+        float_path,
+        path,
+        float_nodes=float_nodes(model.shape, subnet),
+        reduce_range=model.weight_bits == REDUCED_WEIGHT_BITS,
+    )
     float_path.unlink()
     return path

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import platform
 import tempfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
+
+from search.shape import ModelShape
+from search.space import SubnetConfig
 
 # With one of these, products of int8 are summed in 32 bits. Without (AVX2 alone), pairs are
 # summed in 16 bits first and saturate, unless weights keep to 7 bits.
@@ -20,8 +23,8 @@ INT8_DOT_PRODUCT_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asim
 # Gather is an embedding table: no faster in int8, but most of the file.
 QUANTIZED_OPERATORS = ("MatMul", "Gather")
 
-# The head costs nothing and its errors would be the answer's.
-FLOAT_NODES = ("head.product",)
+HEAD_NODE = "head.product"
+MATRICES = ("attn.q", "attn.k", "attn.v", "attn.out", "ffn.gate", "ffn.up", "ffn.down")
 
 
 def cpu_flags() -> frozenset[str]:
@@ -44,16 +47,38 @@ def needs_reduced_range(flags: Set[str], machine: str) -> bool:
     return not flags & INT8_DOT_PRODUCT_FLAGS
 
 
+def float_nodes(shape: ModelShape, subnet: SubnetConfig) -> tuple[str, ...]:
+    """Of a subnet's graph: what stays in fp32 though its precision is int8.
+
+    A head of a few labels costs nothing, and its errors would be the answer's; that of a
+    vocabulary is most of a small network.
+    """
+    parts = (
+        *("attn." + name for name in ("q", "k", "v", "out")),
+        "ffn.gate",
+        "ffn.up",
+        "ffn.down",
+    )
+    layers = [
+        f"layers.{layer}.{part}.product"
+        for layer in subnet.renumbered().float_layers
+        for part in parts
+    ]
+    return (*layers, *(() if shape.task == "language-modelling" else (HEAD_NODE,)))
+
+
 def quantize_int8(
     model_path: Path,
     out_path: Path,
     *,
+    float_nodes: Sequence[str] = (HEAD_NODE,),
     reduce_range: bool | None = None,
     for_timing: bool = False,
 ) -> None:
     """Writes `model_path` with int8 weights, one scale a channel; activations are scaled per run.
 
     Args:
+        float_nodes: names of nodes that stay as they are; see `float_nodes`.
         reduce_range: 7-bit weights; None looks at this machine's CPU.
         for_timing: one scale a tensor, repeated for its channels: the same graph and the same
             speed in a fifth of the time, for networks whose outputs nobody reads.
@@ -69,7 +94,7 @@ def quantize_int8(
             model_path,
             raw_path,
             op_types_to_quantize=list(QUANTIZED_OPERATORS),
-            nodes_to_exclude=list(FLOAT_NODES),
+            nodes_to_exclude=list(float_nodes),
             per_channel=not for_timing,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,

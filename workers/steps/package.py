@@ -83,8 +83,9 @@ def _export_unsearched(ctx: JobContext, state: State) -> State:
     model = load_network(ctx, state, state.blobs.teacher)
     paths = {}
     for precision in ("fp32", "int8"):
-        paths[precision] = export_onnx(model, precision, ctx.scratch / f"full-{precision}.onnx")
-    _check(ctx, state, model, "fp32", paths["fp32"])
+        subnet = model.sizes.with_precision(precision)
+        paths[precision] = export_onnx(model, subnet, ctx.scratch / f"full-{precision}.onnx")
+    _check(ctx, state, model, model.sizes, paths["fp32"])
     return state.updated(
         baseline_onnx=ctx.put_blob(paths["fp32"]), quantized_onnx=ctx.put_blob(paths["int8"])
     )
@@ -93,8 +94,8 @@ def _export_unsearched(ctx: JobContext, state: State) -> State:
 def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
     precision = target.config.precision
     model = load_network(ctx, state, target.weights, target.config)
-    path = export_onnx(model, precision, ctx.scratch / f"{target.config.fingerprint}.onnx")
-    parity = _check(ctx, state, model, precision, path)
+    path = export_onnx(model, target.config, ctx.scratch / f"{target.config.fingerprint}.onnx")
+    parity = _check(ctx, state, model, target.config.renumbered(), path)
     size_bytes = path.stat().st_size
     record = StageRecord(
         stage="export" if precision == "fp32" else "quantize",
@@ -108,8 +109,8 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
 
 
 def _check(
-    ctx: JobContext, state: State, model: ElasticTransformer, precision: str, path: Path
+    ctx: JobContext, state: State, model: ElasticTransformer, subnet: SubnetConfig, path: Path
 ) -> Parity:
     rows = load_rows(ctx, state.blobs.validation).spread(PARITY_ROWS)
-    expected = predict(model, rows, model.sizes.with_precision(precision))
-    return check_parity(path, rows, expected, precision=precision)
+    expected = predict(model, rows, subnet)
+    return check_parity(path, rows, expected, precision=subnet.precision)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from search.errors import InvalidInput
 from search.export.graph import build_onnx, random_weights, weight_shapes
 from search.shape import ModelShape
 from search.space import SubnetConfig
@@ -195,12 +194,6 @@ def test_a_missing_or_misshapen_weight_is_named() -> None:
     weights["layers.2.attn.q.weight"] = weights["layers.2.attn.q.weight"][:8]
     with pytest.raises(ValueError, match=r"layers\.2\.attn\.q\.weight"):
         build_onnx(SHAPE, subnet, weights)
-
-
-def test_an_unknown_family_is_refused() -> None:
-    shape = ModelShape.from_dict(SHAPE.to_dict() | {"family": "rnn"})
-    with pytest.raises(InvalidInput, match="rnn"):
-        build_onnx(shape, SubnetConfig.full(shape), None)
 
 
 def test_the_written_file_is_found_valid(tmp_path: Path) -> None:

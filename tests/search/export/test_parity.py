@@ -14,7 +14,9 @@ from tests.search.small import MIXED, network, task
 def test_a_file_that_answers_as_its_network_passes(tmp_path: Path) -> None:
     model, rows = extract(network(weight_bits=7), MIXED), task(40)
     for precision in ("fp32", "int8"):
-        path = export_onnx(model, precision, tmp_path / f"{precision}.onnx")
+        path = export_onnx(
+            model, model.sizes.with_precision(precision), tmp_path / f"{precision}.onnx"
+        )
         expected = predict(model, rows, model.sizes.with_precision(precision))
         parity = check_parity(path, rows, expected, precision=precision)
         assert parity.num_rows == 40
@@ -26,7 +28,7 @@ def test_a_file_that_answers_as_its_network_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path, precision: str) -> None:
     model, rows = network(weight_bits=7), task(40)
-    path = export_onnx(model, precision, tmp_path / "other.onnx")
+    path = export_onnx(model, model.sizes.with_precision(precision), tmp_path / "other.onnx")
     swapped = predict(model, rows).flip(1)
     with pytest.raises(ParityError, match=r"other\.onnx"):
         check_parity(path, rows, swapped, precision=precision)

@@ -29,7 +29,7 @@ from tests.search.small import network, task
 )
 def test_the_simulation_answers_as_the_quantized_file(tmp_path: Path, weight_bits: int) -> None:
     model, rows = network(weight_bits=weight_bits), task()
-    path = export_onnx(model, "int8", tmp_path / "int8.onnx")
+    path = export_onnx(model, model.sizes.with_precision("int8"), tmp_path / "int8.onnx")
     actual = onnx_logits(path, rows)
     sizes = model.sizes.with_precision("int8")
     with torch.no_grad():
