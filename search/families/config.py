@@ -70,20 +70,41 @@ class Config:
                     CONFIG_FILE, f"{key} {self._data[key]!r} is unsupported; supported: {value!r}"
                 )
 
-    def rope_theta(self) -> float:
-        """Base of the rotary angles, by its old key or by transformers 5's `rope_parameters`."""
-        for key in ("rope_scaling", "rope_parameters"):
-            scaling = self._data.get(key)
-            if scaling is None:
-                continue
-            kind = scaling.get("rope_type", scaling.get("type")) if _is_object(scaling) else None
-            if kind not in (None, "default"):
+    def expect_every(self, key: str, value: str) -> None:
+        """The same for a list with an entry for each layer."""
+        entries = self._data.get(key)
+        if entries is None:
+            return
+        if not isinstance(entries, list):
+            raise InvalidInput(CONFIG_FILE, f"{key} must be a list, got {entries!r:.80}")
+        for entry in entries:
+            if entry != value:
                 raise InvalidInput(
-                    CONFIG_FILE, f"{key} of type {kind!r} is unsupported; supported: 'default'"
+                    CONFIG_FILE, f"{key} {entry!r:.80} is unsupported; supported: {value!r}"
                 )
-            if "rope_theta" in scaling:
-                return Config(scaling).number("rope_theta", 10_000.0, 1.0, 1e12)
-        return self.number("rope_theta", 10_000.0, 1.0, 1e12)
+
+    def rope_theta(self) -> float:
+        """Base of the rotary angles, by its old key or by transformers 5's `rope_parameters`.
+
+        Where several are given, that counts which transformers takes: within an object before
+        beside it, `rope_scaling` before `rope_parameters`.
+        """
+        self.expect(partial_rotary_factor=1.0)
+        rope_theta = self.number("rope_theta", 10_000.0, 1.0, 1e12)
+        for key in ("rope_scaling", "rope_parameters"):
+            given = self._data.get(key)
+            if given is not None and not isinstance(given, dict):
+                raise InvalidInput(CONFIG_FILE, f"{key} must be an object, got {given!r:.80}")
+            if given:
+                return _rope_theta_within(key, given, rope_theta)
+        return rope_theta
+
+    def is_saved_as(self, kind: str) -> bool:
+        """Whether the class that saved the model ends so; where none is named, it may."""
+        classes = self._data.get("architectures")
+        if not isinstance(classes, list) or not classes:
+            return True
+        return any(isinstance(name, str) and name.endswith(kind) for name in classes)
 
     def head_dim(self, embed_dim: int, embed_key: str, num_heads: int, heads_key: str) -> int:
         """Where it is the stream's width shared out."""
@@ -95,5 +116,17 @@ class Config:
         return embed_dim // num_heads
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+def _rope_theta_within(key: str, given: Mapping[str, Any], default: float) -> float:
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind != "default":
+        raise InvalidInput(
+            CONFIG_FILE, f"{key} of type {kind!r:.80} is unsupported; supported: 'default'"
+        )
+    nested = [name for name, value in given.items() if isinstance(value, dict)]
+    if nested:
+        raise InvalidInput(
+            CONFIG_FILE, f"{key} differs by layers ({nested[0]!r:.80}), which is unsupported"
+        )
+    rope = Config(given)
+    rope.expect(partial_rotary_factor=1.0)
+    return rope.number("rope_theta", default, 1.0, 1e12)

@@ -18,9 +18,12 @@ PROJECTIONS = ("q", "k", "v")
 
 
 def read_shape(config: Config, task: str, *, family: str) -> ModelShape:
-    config.expect(use_sliding_window=False, pretraining_tp=1)
+    config.expect(use_sliding_window=False)
+    config.expect_every("layer_types", "full_attention")
     embed_dim, num_heads = config.size("hidden_size"), config.size("num_attention_heads")
-    num_kv_heads = config.size("num_key_value_heads", default=num_heads)
+    # Without it a Llama shares no heads; Qwen's default is a number that fits one model only.
+    assumed = num_heads if family == "llama" else None
+    num_kv_heads = config.size("num_key_value_heads", default=assumed)
     if num_heads % num_kv_heads:
         raise InvalidInput(
             CONFIG_FILE,
@@ -38,7 +41,7 @@ def read_shape(config: Config, task: str, *, family: str) -> ModelShape:
         head_dim=_head_dim(config, embed_dim, num_heads, family),
         ffn_dim=config.size("intermediate_size"),
         vocab_size=vocab_size,
-        max_seq_len=config.size("max_position_embeddings", default=2048),
+        max_seq_len=config.size("max_position_embeddings"),
         num_token_types=0,
         num_labels=vocab_size,
         norm_eps=config.number("rms_norm_eps", 1e-6, 0, 1),

@@ -12,7 +12,7 @@ from search.errors import InvalidInput
 from search.families.config import CONFIG_FILE, Config
 from search.families.family import Family, StoredTensor
 from search.families.registry import family_of_config
-from search.model.tensorfile import TensorInfo, read_header, unique_keys
+from search.model.tensorfile import TensorInfo, have_equal_bytes, read_header, unique_keys
 from search.shape import ModelShape
 
 WEIGHTS_FILE = "model.safetensors"
@@ -26,6 +26,11 @@ MAX_CONFIG_BYTES = 1024**2
 MAX_INDEX_BYTES = 16 * 1024**2
 MAX_TOKENIZER_BYTES = 128 * 1024**2
 FLOAT_DTYPES = ("F32", "F16", "BF16")
+# How transformers names the classes whose `classifier` answers as our head does.
+CLASSIFIERS = {
+    "token-classification": "ForTokenClassification",
+    "image-classification": "ForImageClassification",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,26 +86,26 @@ def check_model_folder(folder: Path, num_labels: int = 2, task: str | None = Non
     Raises:
         InvalidInput: with the file's name as the field, or `task`.
     """
-    names = [path.name for path in folder.iterdir()]
-    check_file_names(names)
+    check_file_names([path.name for path in folder.iterdir()])
     config = Config(_read_json(folder / CONFIG_FILE, MAX_CONFIG_BYTES))
     family = family_of_config(config.model_type)
     shape = family.read_shape(config, _task(family, task))
     if shape.task not in ("language-modelling", "sentence-embedding"):
         shape = replace(shape, num_labels=num_labels)
-    if not family.reads_images:
-        if TOKENIZER_FILE not in names:
-            raise InvalidInput(TOKENIZER_FILE, f"is missing; a model folder has {_needed_files()}")
-        tokenizer = _read_json(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
-        _check_tokenizer(tokenizer, shape.vocab_size)
+    _check_reader(folder, shape)
     stored = _stored_tensors(folder)
     prefix = _prefix(family, shape, stored)
     body = [replace(t, name=prefix + t.name) for t in family.body(shape)]
+    for tensor in body:
+        _check_tensor(tensor, stored)
+    _check_depth(family, shape, prefix, stored)
+    shape = _with_own_head(folder, family, shape, prefix, stored)
     head = list(family.head(shape))
-    needs_head = shape.task == "language-modelling"
-    has_head = bool(head) and all(_is_stored(t, stored) for t in head)
-    wanted = body + (head if has_head or needs_head else [])
-    for tensor in wanted:
+    has_head = bool(head) and _is_for(shape.task, config)
+    if shape.task != "language-modelling":
+        has_head = has_head and all(_is_stored(t, stored) for t in head)
+    wanted = body + (head if has_head else [])
+    for tensor in wanted[len(body) :]:
         _check_tensor(tensor, stored)
     files = {t.name: stored[t.name].file for t in wanted}
     return CheckedModel(
@@ -125,6 +130,18 @@ def _task(family: Family, task: str | None) -> str:
         known = ", ".join(family.tasks)
         raise InvalidInput("task", f"a {family.name} model does {known}, not {task!r}")
     return task
+
+
+def _check_reader(folder: Path, shape: ModelShape) -> None:
+    """What turns a user's data into a model's inputs: needed for texts, optional for images."""
+    if shape.reads_images:
+        if (folder / PREPROCESSOR_FILE).exists():
+            _read_json(folder / PREPROCESSOR_FILE, MAX_CONFIG_BYTES)
+        return
+    if not (folder / TOKENIZER_FILE).exists():
+        raise InvalidInput(TOKENIZER_FILE, f"is missing; a model folder has {_needed_files()}")
+    tokenizer = _read_json(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
+    _check_tokenizer(tokenizer, shape.vocab_size)
 
 
 def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
@@ -162,6 +179,11 @@ def _stored_tensors(folder: Path) -> dict[str, _Stored]:
     return stored
 
 
+def _weights_field(stored: Mapping[str, _Stored]) -> str:
+    """The file to blame for what no file holds."""
+    return WEIGHTS_FILE if {s.file for s in stored.values()} <= {WEIGHTS_FILE} else INDEX_FILE
+
+
 def _is_shard(file: object) -> bool:
     """A plain name in the folder: never a path."""
     return isinstance(file, str) and file.endswith(".safetensors") and Path(file).name == file
@@ -172,7 +194,54 @@ def _prefix(family: Family, shape: ModelShape, stored: Mapping[str, _Stored]) ->
     for prefix in family.prefixes:
         if prefix + first.name in stored:
             return prefix
-    raise InvalidInput(WEIGHTS_FILE, f"tensor {first.name} is missing")
+    raise InvalidInput(_weights_field(stored), f"tensor {first.name} is missing")
+
+
+def _check_depth(
+    family: Family, shape: ModelShape, prefix: str, stored: Mapping[str, _Stored]
+) -> None:
+    """Refuse a file of more layers than its config names: half a model would be imported."""
+    known = {t.name for t in family.body(shape)}
+    for tensor in family.body(replace(shape, num_layers=shape.num_layers + 1)):
+        found = stored.get(prefix + tensor.name)
+        if tensor.name not in known and found is not None:
+            raise InvalidInput(
+                found.file,
+                f"has the tensor {found.info.name}, but {CONFIG_FILE} says that there are "
+                f"{shape.num_layers} layers",
+            )
+
+
+def _with_own_head(
+    folder: Path, family: Family, shape: ModelShape, prefix: str, stored: Mapping[str, _Stored]
+) -> ModelShape:
+    """The shape, untied where the file holds a head that is not the word table.
+
+    A config may claim a tie that its file does not keep; transformers then goes by the file.
+    """
+    if not shape.has_tied_head:
+        return shape
+    untied = replace(shape, has_tied_head=False)
+    (head,) = family.head(untied)
+    found, table = stored.get(head.name), stored[prefix + _word_table(family, shape)]
+    if found is None:
+        return shape
+    _check_tensor(head, stored)
+    is_tied = have_equal_bytes(folder / found.file, found.info, folder / table.file, table.info)
+    return shape if is_tied else untied
+
+
+def _word_table(family: Family, shape: ModelShape) -> str:
+    return next(
+        tensor.name
+        for tensor in family.body(shape)
+        if any(part.name == "embeddings.word.weight" for part in tensor.parts)
+    )
+
+
+def _is_for(task: str, config: Config) -> bool:
+    """Whether the folder's head is one for this task: a `classifier` may be of whole texts."""
+    return task not in CLASSIFIERS or config.is_saved_as(CLASSIFIERS[task])
 
 
 def _is_stored(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> bool:
@@ -183,7 +252,7 @@ def _is_stored(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> bool:
 def _check_tensor(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> None:
     found = stored.get(tensor.name)
     if found is None:
-        raise InvalidInput(WEIGHTS_FILE, f"tensor {tensor.name} is missing")
+        raise InvalidInput(_weights_field(stored), f"tensor {tensor.name} is missing")
     if found.info.shape != tensor.size:
         raise InvalidInput(
             found.file,

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from search.errors import InvalidInput
+from search.families.config import CONFIG_FILE
 from search.families.family import StoredTensor
 from search.families.registry import family_of
 from search.model.checkpoint import CheckedModel, check_model_folder
@@ -27,6 +29,8 @@ def import_model(folder: Path, shape: ModelShape, seed: int) -> ElasticTransform
         InvalidInput: the folder holds no such model; see `check_model_folder`.
     """
     checked = check_model_folder(folder, num_labels=shape.num_labels, task=shape.task)
+    if checked.shape != shape:
+        raise InvalidInput(CONFIG_FILE, f"asks for {checked.shape}, not for {shape}")
     torch.manual_seed(seed)
     model = ElasticTransformer(checked.shape)
     target = dict(model.named_parameters())

@@ -12,11 +12,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from search.errors import InvalidInput
 
 MAX_HEADER_BYTES = 8 * 1024**2
+COMPARED_BYTES = 1024**2
 MAX_DIMENSIONS = 8
 DTYPE_BYTES: Mapping[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1,
@@ -64,6 +65,31 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     ]
     _check_layout(field, tensors, file_bytes - 8 - header_bytes)
     return {tensor.name: tensor for tensor in tensors}
+
+
+def have_equal_bytes(first: Path, a: TensorInfo, second: Path, b: TensorInfo) -> bool:
+    """Whether two tensors, `a` of one file and `b` of another or the same, hold the same numbers.
+
+    They may differ where one file stores a matrix in another dtype: nothing is converted.
+    """
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    with first.open("rb") as left, second.open("rb") as right:
+        left.seek(_data_start(left) + a.begin)
+        right.seek(_data_start(right) + b.begin)
+        remaining = a.end - a.begin
+        while remaining:
+            size = min(remaining, COMPARED_BYTES)
+            if left.read(size) != right.read(size):
+                return False
+            remaining -= size
+    return True
+
+
+def _data_start(file: BinaryIO) -> int:
+    """Of a file whose header was checked."""
+    (header_bytes,) = struct.unpack("<Q", file.read(8))
+    return 8 + int(header_bytes)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def test_the_client_loads_no_server_library(module: str) -> None:
         "search.costs",
         "search.pareto",
         "search.errors",
+        "search.families.registry",
         "search.model.checkpoint",
         "search.training.dataset",
         "search.export.graph",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.numpy import load_file, save_file
 from sqlalchemy import select, update
 
 from search.errors import InvalidInput
@@ -16,7 +18,13 @@ from service.client import Client, Conflict, NotFound, Rejected
 from service.db import Database, epoch_now
 from service.models import Upload, UploadFile
 from service.settings import Settings
-from tests.search.model.folders import header_of, tensor_shapes, write_model, write_tensors
+from tests.search.model.folders import (
+    header_of,
+    tensor_shapes,
+    write_model,
+    write_tensors,
+    write_vision_model,
+)
 from tests.service.serving import files_in, write_data
 
 
@@ -154,6 +162,37 @@ def test_a_pickle_beside_safetensors_stays_where_it_is(client: Client, tmp_path:
     (folder / "pytorch_model.bin").write_bytes(b"cos\nabort\n(tR.")
     names = {file["name"] for file in client.upload_folder(folder).files}
     assert names == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_model_in_shards_is_sent_whole(client: Client, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    whole = (folder / "model.safetensors").rename(folder / "other.safetensors")
+    tensors = load_file(whole)
+    places = {}
+    for number, names in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2]), 1):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in names}, folder / shard)
+        places |= dict.fromkeys(names, shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    model = client.upload_folder(folder)
+    assert model.state == "ready"
+    assert {file["name"] for file in model.files} == {
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors.index.json",
+        *places.values(),
+    }
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(Rejected) as caught:
+        client.upload_folder(folder)
+    assert caught.value.problem.errors[0].field == "model-00002-of-00002.safetensors"
+
+
+def test_a_vision_model_needs_no_tokenizer(client: Client, tmp_path: Path) -> None:
+    model = client.upload_folder(write_vision_model(tmp_path / "vit"))
+    assert model.summary is not None
+    assert model.summary["shape"]["task"] == "image-classification"
+    assert "preprocessor_config.json" in {file["name"] for file in model.files}
 
 
 @pytest.mark.parametrize(

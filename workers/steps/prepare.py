@@ -6,13 +6,14 @@ that no network can keep fails the job within a minute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from predictors.device import Device
 from search.export.quantize import needs_reduced_range
-from search.model.checkpoint import check_model_folder
+from search.model.checkpoint import WEIGHTS_FILE, check_model_folder
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
 from search.training.batches import TokenRows
 from search.training.dataset import Dataset, Splits, read_dataset, split_rows
@@ -67,14 +68,15 @@ def _read_files(ctx: JobContext) -> State:
     )
     model_files = ctx.upload_files(spec.model.upload)
     folder = link_model(ctx, ctx.scratch / "model")
-    shape = check_model_folder(folder, num_labels=len(dataset.label_names)).shape
+    num_labels = len(dataset.label_names)
+    shape = check_model_folder(folder, num_labels=num_labels, task=spec.task).shape
     places = _places(ctx)
     space = space_of(spec.space, shape, places.precisions)
     state = State(
         shape=shape.to_dict(),
         label_names=dataset.label_names,
         data_sha256=files[data_name],
-        model_sha256=model_files["model.safetensors"],
+        model_sha256=_weights_sha256(model_files),
         profiles=places.states,
         profiles_of_target=places.of_target,
         training_precision=choose_precision(spec.training.precision),
@@ -123,6 +125,15 @@ def _weight_bits(devices: Iterable[DeviceInfo]) -> int:
         for device in devices
     )
     return REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS
+
+
+def _weights_sha256(model_files: Mapping[str, str]) -> str:
+    """Of the one file of weights, or of a list of its shards as `sha256sum` prints it."""
+    if WEIGHTS_FILE in model_files:
+        return model_files[WEIGHTS_FILE]
+    shards = sorted(name for name in model_files if name.endswith(".safetensors"))
+    listed = "".join(f"{model_files[name]}  {name}\n" for name in shards)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def link_model(ctx: JobContext, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Tiny BERT folders, written byte by byte: whole ones, and ones with a single thing wrong."""
+"""Tiny folders, written byte by byte: whole ones, and ones with a single thing wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 import struct
 from pathlib import Path
 from typing import Any
+
+from search.families.config import Config
+from search.families.vit import VIT
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert",
@@ -80,4 +83,25 @@ def write_model(folder: Path, *, prefix: str = "", **config: Any) -> Path:
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     write_tensors(folder / "model.safetensors", header_of(tensor_shapes(prefix)))
+    return folder
+
+
+def write_vision_model(folder: Path) -> Path:
+    """A ViT of 8 x 8 images, with a preprocessor and no tokenizer."""
+    config = {
+        "model_type": "vit",
+        "hidden_size": 8,
+        "image_size": 8,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_channels": 1,
+        "num_hidden_layers": 1,
+        "patch_size": 4,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_resize": True}))
+    shape = VIT.read_shape(Config(config), "image-classification")
+    shapes = {tensor.name: list(tensor.size) for tensor in VIT.body(shape)}
+    write_tensors(folder / "model.safetensors", header_of(shapes))
     return folder

@@ -44,11 +44,16 @@ def test_weights_are_those_that_are_counted(name: str) -> None:
 
 
 @FAMILIES
+@pytest.mark.parametrize("precision", ["fp32", "int8", "as drawn"])
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
-def test_an_extracted_network_answers_as_within_the_supernet(name: str, seed: int) -> None:
+def test_an_extracted_network_answers_as_within_the_supernet(
+    name: str, precision: str, seed: int
+) -> None:
     shape, model = SHAPES[name], network_of(SHAPES[name])
     subnet = space_of(shape).sample(random.Random(seed))
+    if precision != "as drawn":
+        subnet = subnet.with_precision(precision)
     given = batch_of(shape)
     within, alone = model(given, subnet), extract(model, subnet)
     assert {n: tuple(p.shape) for n, p in alone.named_parameters()} == weight_shapes(shape, subnet)

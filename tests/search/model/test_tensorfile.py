@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.errors import InvalidInput
-from search.model.tensorfile import MAX_HEADER_BYTES, read_header
+from search.model import tensorfile
+from search.model.tensorfile import MAX_HEADER_BYTES, have_equal_bytes, read_header
 from tests.search.model.folders import header_of, write_tensors
 
 SHAPES = {"a": [2, 3], "b": [4], "scalar": []}
@@ -33,6 +35,21 @@ def test_a_whole_file_gives_its_tensors(tmp_path: Path) -> None:
     assert {name: list(t.shape) for name, t in tensors.items()} == SHAPES
     assert tensors["b"].begin == 24
     assert tensors["b"].end == 40
+
+
+def test_tensors_are_compared_by_every_byte_and_by_their_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorfile, "COMPARED_BYTES", 10)  # several reads, the last one short
+    first = write_tensors(tmp_path / "first.safetensors", header_of({"a": [2, 3]}))
+    second = write_tensors(tmp_path / "second.safetensors", header_of({"b": [1], "c": [2, 3]}))
+    ours, theirs = read_header(first)["a"], read_header(second)["c"]
+    assert have_equal_bytes(first, ours, second, theirs)
+    assert not have_equal_bytes(first, ours, second, replace(theirs, dtype="I32"))
+    content = bytearray(second.read_bytes())
+    content[-1] = 1
+    second.write_bytes(content)
+    assert not have_equal_bytes(first, ours, second, theirs)
 
 
 def test_the_library_reads_the_same_header(tmp_path: Path) -> None:
