@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from search.shape import ModelShape
 from search.space import SubnetConfig
+from search.weights import layer_matrices
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +34,8 @@ TERM_PARTS = {
     "ffn_macs": "ffn",
     "ffn_sqrt": "ffn",
     "ffn_traffic": "ffn",
+    "ends_macs": "embeddings_and_head",
+    "ends_traffic": "embeddings_and_head",
 }
 TERM_NAMES = tuple(TERM_PARTS)
 PARTS = tuple(dict.fromkeys(TERM_PARTS.values()))
@@ -43,6 +47,7 @@ MACS_PER_ELEMENT = 8.0
 # A narrow matrix has a higher cost per multiply-add: about as if a strip of this many were added.
 SQRT_SCALE = 1e3
 BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1.0}
+PROJECTIONS = ("q", "k", "v", "out")
 # Of machines that did not measure their own: a fast core over one memory channel.
 DEFAULT_MACS_PER_BYTE = 4.0
 
@@ -67,19 +72,21 @@ def latency_terms(
     points: Sequence[NetworkPoint],
     *,
     macs_per_byte: float = DEFAULT_MACS_PER_BYTE,
+    phase: str = "encode",
 ) -> Floats:
     """The terms of each point, (len(points), len(TERM_NAMES)), none of them negative.
 
     Args:
+        phase: of the workload: what a pass reads, and what it answers.
         macs_per_byte: multiply-adds that the device does while it reads one byte, from its
             measured peaks; it decides which matrices count as bound by memory.
     """
-    rows = [_terms(shape, point, macs_per_byte) for point in points]
+    rows = [_terms(shape, point, macs_per_byte, phase) for point in points]
     return np.array(rows, dtype=np.float64).reshape(len(points), len(TERM_NAMES))
 
 
 def latency_details(shape: ModelShape, points: Sequence[NetworkPoint]) -> Floats:
-    """What a residual may depend on beyond sums, (len(points), 7): sizes and their spread."""
+    """What a residual may depend on beyond sums, (len(points), 8): sizes and their spread."""
     rows = []
     for point in points:
         subnet = point.subnet
@@ -93,9 +100,10 @@ def latency_details(shape: ModelShape, points: Sequence[NetworkPoint]) -> Floats
                 np.log(ffn.sum()),
                 heads.std() / shape.num_heads,
                 ffn.std() / shape.ffn_dim,
+                np.log(subnet.width_in(shape)),
             ]
         )
-    return np.array(rows, dtype=np.float64).reshape(len(points), 7)
+    return np.array(rows, dtype=np.float64).reshape(len(points), 8)
 
 
 def macs_per_byte(peaks: Mapping[str, object] | None, precision: str) -> float:
@@ -112,29 +120,68 @@ def macs_per_byte(peaks: Mapping[str, object] | None, precision: str) -> float:
     return float(peak) / 2 / float(bytes_per_s)
 
 
-def _terms(shape: ModelShape, point: NetworkPoint, macs_per_byte: float) -> list[float]:
-    subnet, dim, seq_len = point.subnet, shape.embed_dim, point.seq_len
-    tokens = float(point.batch_size * seq_len)
-    heads, ffn = np.array(subnet.num_heads, float), np.array(subnet.ffn_dim, float)
-    inner = heads * shape.head_dim
-    projection = 4 * tokens * dim * inner
-    feed_forward = 2 * tokens * dim * ffn
-    bytes_per_weight = BYTES_PER_WEIGHT.get(subnet.precision, 4.0)
-    traffic = bytes_per_weight * macs_per_byte  # multiply-adds in the time that a weight is read
+def _terms(
+    shape: ModelShape, point: NetworkPoint, macs_per_byte: float, phase: str
+) -> list[float]:
+    subnet, dim = point.subnet, point.subnet.width_in(shape)
+    num_read = 1 if phase == "decode" else point.seq_len
+    num_seen = point.seq_len + (1 if phase == "decode" else 0)
+    tokens = float(point.batch_size * num_read)
+    projections, feed_forward = _layer_weights(shape, subnet)
+    heads = np.array(subnet.num_heads, float)
+    # Multiply-adds in the time that a weight is read.
+    traffic = BYTES_PER_WEIGHT.get(subnet.precision, 4.0) * macs_per_byte
+
+    def matrices(weights: Floats) -> list[float]:
+        macs = tokens * weights
+        return [
+            float(macs.sum()),
+            float(SQRT_SCALE * np.sqrt(macs).sum()),
+            float(np.maximum(weights * traffic - macs, 0).sum()),
+        ]
+
     return [
         MACS_PER_CALL,
         MACS_PER_LAYER * subnet.num_layers,
         MACS_PER_ELEMENT * tokens * dim,
         MACS_PER_ELEMENT * tokens * dim * subnet.num_layers,
-        float(projection.sum()),
-        float(SQRT_SCALE * np.sqrt(projection).sum()),
-        float(np.maximum(4 * dim * inner * traffic - projection, 0).sum()),
-        float((2 * tokens * seq_len * inner).sum()),
-        float((MACS_PER_ELEMENT * tokens * seq_len * heads).sum()),
-        float(feed_forward.sum()),
-        float(SQRT_SCALE * np.sqrt(feed_forward).sum()),
-        float(np.maximum(2 * dim * ffn * traffic - feed_forward, 0).sum()),
+        *matrices(projections),
+        float((2 * tokens * num_seen * heads * shape.head_dim).sum()),
+        float((MACS_PER_ELEMENT * tokens * num_seen * heads).sum()),
+        *matrices(feed_forward),
+        *_ends(shape, dim, tokens, point.batch_size if phase != "encode" else tokens, traffic),
     ]
+
+
+def _layer_weights(shape: ModelShape, subnet: SubnetConfig) -> tuple[Floats, Floats]:
+    """Weights of each layer's projections and feed-forward matrices, (layers,) each."""
+    dim, found = subnet.width_in(shape), []
+    for num_heads, ffn_dim in zip(subnet.num_heads, subnet.ffn_dim, strict=True):
+        sizes = layer_matrices(shape, dim, num_heads, ffn_dim)
+        of_part = [
+            sum(
+                float(prod(size))
+                for name, size in sizes.items()
+                if (name in PROJECTIONS) == is_own
+            )
+            for is_own in (True, False)
+        ]
+        found.append(of_part)
+    columns = np.array(found, dtype=np.float64).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
+
+
+def _ends(
+    shape: ModelShape, dim: int, tokens: float, num_answers: float, traffic: float
+) -> list[float]:
+    """Multiply-adds and traffic of patches and of a vocabulary; the head of a few labels is
+    nothing beside a layer."""
+    macs = tokens * shape.patch_dim * dim
+    if shape.task != "language-modelling":
+        return [macs, 0.0]
+    weights = float(shape.vocab_size * dim)
+    macs += num_answers * weights
+    return [macs, max(weights * traffic - macs, 0.0)]
 
 
 def merge_proportional(terms: Floats) -> tuple[tuple[int, ...], ...]:

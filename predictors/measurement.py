@@ -153,10 +153,15 @@ def as_subnet(value: object, path: str) -> SubnetConfig:
     if not isinstance(value, Mapping):
         raise InvalidInput(path, "must be an object")
     try:
-        return SubnetConfig.from_dict(
-            {name: _ints(value, name, path) for name in ("layers", "num_heads", "ffn_dim")}
-            | {"precision": Fields(value, path).text("precision")}
-        )
+        data: dict[str, Any] = {
+            name: _ints(value, name, path) for name in ("layers", "num_heads", "ffn_dim")
+        }
+        data["precision"] = Fields(value, path).text("precision")
+        if "float_layers" in value:
+            data["float_layers"] = _ints(value, "float_layers", path)
+        if value.get("embed_dim") is not None:
+            data["embed_dim"] = Fields(value, path).integer("embed_dim", 1)
+        return SubnetConfig.from_dict(data)
     except ValueError as error:
         raise InvalidInput(path, str(error)) from None
 

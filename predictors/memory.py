@@ -48,10 +48,31 @@ def activation_bytes(spec: MeasuringSpec, network: NetworkSpec) -> int:
     """The most that is alive at once in a pass: a layer's input, its widest values, its scores."""
     shape, subnet, workload = spec.shape, _subnet(spec, network), spec.workload
     heads, ffn = max(subnet.num_heads), max(subnet.ffn_dim)
-    per_token = 3 * shape.embed_dim + max(4 * heads * shape.head_dim, 3 * ffn)
+    per_token = 3 * shape.embed_dim + max(4 * heads * shape.head_dim, 4 * ffn)
     scores = 2 * workload.seq_len * heads
-    inputs = BYTES_PER_TOKEN * workload.num_tokens
-    return BYTES_PER_FLOAT * workload.num_tokens * (per_token + scores) + inputs
+    floats = (
+        workload.num_tokens * (per_token + scores) + _num_answers(spec) + _cached(spec, subnet)
+    )
+    return BYTES_PER_FLOAT * floats + BYTES_PER_TOKEN * workload.batch_size * workload.seq_len
+
+
+def _num_answers(spec: MeasuringSpec) -> int:
+    """Logits of a pass, where there are many."""
+    shape, workload = spec.shape, spec.workload
+    if not shape.answers_per_token:
+        return 0
+    is_last_alone = workload.phase in ("prefill", "decode")
+    places = workload.batch_size if is_last_alone else workload.num_tokens
+    return places * max(shape.num_labels, shape.vocab_size)
+
+
+def _cached(spec: MeasuringSpec, subnet: SubnetConfig) -> int:
+    """Keys and values, as they come in and as they go out."""
+    shape, workload = spec.shape, spec.workload
+    if workload.phase == "encode":
+        return 0
+    kv = sum(subnet.num_heads) // shape.queries_per_group * shape.head_dim
+    return 4 * workload.batch_size * (workload.seq_len + 1) * kv
 
 
 def building_bytes(spec: MeasuringSpec, network: NetworkSpec) -> int:
@@ -104,6 +125,7 @@ def _subnet(spec: MeasuringSpec, network: NetworkSpec) -> SubnetConfig:
 
 def _built_shape(spec: MeasuringSpec, network: NetworkSpec) -> ModelShape:
     """With the word table as it is built for timing; torch and files have the whole one."""
-    if network.blob is not None or spec.workload.runtime == "torch":
+    is_whole = network.blob is not None or spec.workload.runtime == "torch"
+    if is_whole or spec.shape.task == "language-modelling":
         return spec.shape
     return replace(spec.shape, vocab_size=min(spec.shape.vocab_size, NUM_TIMED_TOKEN_IDS))

@@ -203,7 +203,7 @@ def _log_terms(
     shape: ModelShape, workload: Workload, subnets: Sequence[SubnetConfig]
 ) -> npt.NDArray[np.float64]:
     points = points_of(subnets, batch_size=workload.batch_size, seq_len=workload.seq_len)
-    return np.log1p(latency_terms(shape, points))
+    return np.log1p(latency_terms(shape, points, phase=workload.phase))
 
 
 def _distinct(subnets: Iterable[SubnetConfig]) -> Sequence[SubnetConfig]:

@@ -46,7 +46,7 @@ def measure_peaks(
 def _flops_per_s(runtime: Runtime, workload: Workload, folder: Path, precision: str) -> float:
     shape = _shape(num_layers=1)
     subnet = SubnetConfig.full(shape, precision)
-    at = replace(workload, batch_size=1, seq_len=COMPUTE_SEQ_LEN)
+    at = replace(workload, batch_size=1, seq_len=COMPUTE_SEQ_LEN, phase="encode")
     network = Network(key=f"peak-{precision}", shape=shape, folder=folder, subnet=subnet)
     work = flops(shape, subnet, seq_len=COMPUTE_SEQ_LEN)
     return work / _best_s(runtime.load(network, at))
@@ -55,7 +55,7 @@ def _flops_per_s(runtime: Runtime, workload: Workload, folder: Path, precision: 
 def _bytes_per_s(runtime: Runtime, workload: Workload, folder: Path) -> float:
     shape = _shape(num_layers=NUM_STREAMED_LAYERS)
     subnet = SubnetConfig.full(shape)
-    at = replace(workload, batch_size=1, seq_len=1)
+    at = replace(workload, batch_size=1, seq_len=1, phase="encode")
     network = Network(key="peak-bytes", shape=shape, folder=folder, subnet=subnet)
     return size_bytes(shape, subnet) / _best_s(runtime.load(network, at))
 

@@ -30,7 +30,7 @@ from search.space import SubnetConfig
 Statistic = Literal["p50", "p95"]
 STATISTICS: tuple[Statistic, ...] = ("p50", "p95")
 
-PAYLOAD_VERSION = 2  # raise it when terms change: an older payload is refused, not misread
+PAYLOAD_VERSION = 3  # raise it when terms change: an older payload is refused, not misread
 COVERAGE = 0.9
 RANGE_TOLERANCE = 0.02
 MIN_ROWS = 4
@@ -119,7 +119,7 @@ class LatencyPredictor:
                 "measurements", f"{sorted(strangers)} in a {key.precision} predictor"
             )
         points = [row.point for row in rows]
-        terms = latency_terms(shape, points, macs_per_byte=macs_per_byte)
+        terms = latency_terms(shape, points, macs_per_byte=macs_per_byte, phase=key.phase)
         groups = merge_proportional(terms)
         weights = np.array([row.weight for row in rows])
         model = CostModel.fit(
@@ -255,7 +255,9 @@ class LatencyPredictor:
         return np.asarray(mean_ms * np.exp(sign * log_width))
 
     def _terms(self, points: Sequence[NetworkPoint]) -> Floats:
-        return latency_terms(self.shape, points, macs_per_byte=self.macs_per_byte)
+        return latency_terms(
+            self.shape, points, macs_per_byte=self.macs_per_byte, phase=self.key.phase
+        )
 
     def _prediction(self, points: Sequence[NetworkPoint], terms: Floats) -> Prediction:
         return self._model.predict(

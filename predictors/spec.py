@@ -139,9 +139,14 @@ class MeasuringSpec:
             )
 
     def _check_workload(self) -> None:
-        if self.workload.seq_len > self.shape.max_seq_len:
+        new = 1 if self.workload.phase == "decode" else 0
+        if self.workload.seq_len + new > self.shape.max_seq_len:
             raise InvalidInput(
                 "workload.seq_len", f"the model reads at most {self.shape.max_seq_len} tokens"
+            )
+        if self.shape.reads_images and self.workload.seq_len != self.shape.max_seq_len:
+            raise InvalidInput(
+                "workload.seq_len", f"an image of this model is {self.shape.max_seq_len} tokens"
             )
         phases = PHASES_OF_FAMILY[self.shape.family]
         if self.workload.phase not in phases:
@@ -182,7 +187,7 @@ def anchor_networks(shape: ModelShape, workload: Workload) -> tuple[NetworkSpec,
 def small_anchor_subnet(shape: ModelShape, precision: str = "int8") -> SubnetConfig:
     """A third of the layers at half of the widths."""
     depth = -(-shape.num_layers // 3)
-    return _uniform(depth, -(-shape.num_heads // 2), -(-shape.ffn_dim // 2), precision)
+    return _uniform(depth, _scaled_heads(shape, (1, 2)), -(-shape.ffn_dim // 2), precision)
 
 
 def _scaled(shape: ModelShape, share: tuple[int, int], precision: str) -> SubnetConfig:
@@ -192,8 +197,14 @@ def _scaled(shape: ModelShape, share: tuple[int, int], precision: str) -> Subnet
         return -(-size * part // whole)
 
     return _uniform(
-        scale(shape.num_layers), scale(shape.num_heads), scale(shape.ffn_dim), precision
+        scale(shape.num_layers), _scaled_heads(shape, share), scale(shape.ffn_dim), precision
     )
+
+
+def _scaled_heads(shape: ModelShape, share: tuple[int, int]) -> int:
+    """Query heads of a share of the key-value heads, which have all of theirs."""
+    part, whole = share
+    return -(-shape.num_kv_heads * part // whole) * shape.queries_per_group
 
 
 def _uniform(depth: int, num_heads: int, ffn_dim: int, precision: str) -> SubnetConfig:

@@ -25,7 +25,10 @@ BOUNDS = {"batch_size": 1024, "seq_len": 131_072, "threads": 1024}
 class Workload:
     """One forward pass over `batch_size` sequences of `seq_len` tokens, padding included.
 
-    `provider` is where the runtime executes it: its CPU kernels, CUDA, TensorRT.
+    `provider` is where the runtime executes it: its CPU kernels, CUDA, TensorRT. In phase
+    `encode` all tokens are read and answered at once (an image counts as its patches); a language
+    model's `prefill` reads them as a prompt, and `decode` reads one token more, with `seq_len`
+    tokens in its cache.
     """
 
     batch_size: int = 1
@@ -59,7 +62,8 @@ class Workload:
 
     @property
     def num_tokens(self) -> int:
-        return self.batch_size * self.seq_len
+        """That one pass reads, over the batch."""
+        return self.batch_size * (1 if self.phase == "decode" else self.seq_len)
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -105,7 +105,11 @@ class WorkloadPredictor:
     def predict(
         self, subnets: Sequence[SubnetConfig], statistic: Statistic = "p50"
     ) -> LatencyEstimate:
-        """Raises: InvalidInput when a precision was never measured."""
+        """Networks of mixed precision are predicted from those of one, see `_predict_mixed`.
+
+        Raises:
+            InvalidInput: a precision was never measured.
+        """
         size = len(subnets)
         estimate = LatencyEstimate(
             mean_ms=np.empty(size),
@@ -113,13 +117,52 @@ class WorkloadPredictor:
             upper_ms=np.empty(size),
             extrapolates=np.empty(size, dtype=np.bool_),
         )
-        for precision in {subnet.precision for subnet in subnets}:
-            where = np.array([subnet.precision == precision for subnet in subnets])
-            points = self._points([s for s in subnets if s.precision == precision])
-            part = self._predictor(precision).predict(points, statistic)
+        kinds = [(subnet.precision, bool(subnet.float_layers)) for subnet in subnets]
+        for precision, is_mixed in dict.fromkeys(kinds):
+            where = np.array([kind == (precision, is_mixed) for kind in kinds])
+            alike = [subnet for subnet, is_own in zip(subnets, where, strict=True) if is_own]
+            if is_mixed:
+                part = self._predict_mixed(alike, statistic)
+            else:
+                part = self._predictor(precision).predict(self._points(alike), statistic)
             for name in ("mean_ms", "lower_ms", "upper_ms", "extrapolates"):
                 getattr(estimate, name)[where] = getattr(part, name)
         return estimate
+
+    def _predict_mixed(
+        self, subnets: Sequence[SubnetConfig], statistic: Statistic
+    ) -> LatencyEstimate:
+        """int8 networks some of whose layers stay in fp32: what these layers cost is added.
+
+        Runtimes quantize matrix by matrix, so that latencies add up by layer: the layers in int8
+        alone, and what the others add to an fp32 network of the same layers. As uncertain as the
+        less certain of both precisions.
+        """
+        floats = [s.with_precision("fp32") for s in subnets]
+        rest = [s.keeping([la for la in s.layers if la not in s.float_layers]) for s in subnets]
+        some = [subnet if subnet.layers else None for subnet in rest]
+        whole = self._predictor("fp32").predict(self._points(floats), statistic)
+        mean_ms = whole.mean_ms.copy()
+        widths = [np.log(whole.mean_ms / whole.lower_ms), np.log(whole.upper_ms / whole.mean_ms)]
+        extrapolates = whole.extrapolates.copy()
+        where = np.array([subnet is not None for subnet in some], dtype=np.bool_)
+        points = self._points([subnet for subnet in some if subnet is not None])
+        if points:
+            int8 = self._predictor("int8").predict(points, statistic)
+            float_ms = self._predictor("fp32").predict(points, statistic).mean_ms
+            # Never below the layers in int8 alone, whatever the two predictors disagree about.
+            mean_ms[where] = np.maximum(mean_ms[where] + int8.mean_ms - float_ms, int8.mean_ms)
+            extrapolates[where] |= int8.extrapolates
+            for width, bound in zip(
+                widths, (int8.mean_ms / int8.lower_ms, int8.upper_ms / int8.mean_ms), strict=True
+            ):
+                width[where] = np.maximum(width[where], np.log(bound))
+        return LatencyEstimate(
+            mean_ms=mean_ms,
+            lower_ms=mean_ms * np.exp(-widths[0]),
+            upper_ms=mean_ms * np.exp(widths[1]),
+            extrapolates=extrapolates,
+        )
 
     def cross_validated_ms(self) -> Floats:
         """Prediction of each of `rows` by a model that was fitted without it."""
@@ -140,8 +183,12 @@ class WorkloadPredictor:
         return self._predictor(subnet.precision).explain(self._points([subnet])[0])
 
     def with_measurements(self, rows: Sequence[LatencyRow], *, weight: float = 4.0) -> Self:
-        """Refitted with more rows, which count `weight` times: they lie where it matters."""
-        more = [replace(row, weight=row.weight * weight) for row in rows]
+        """Refitted with more rows, which count `weight` times: they lie where it matters.
+
+        Rows of mixed precision teach neither predictor: they would blame one for both.
+        """
+        pure = [row for row in rows if not row.subnet.float_layers]
+        more = [replace(row, weight=row.weight * weight) for row in pure]
         predictors = []
         for precision, predictor in self._predictors.items():
             added = [row for row in more if row.subnet.precision == precision]

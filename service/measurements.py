@@ -122,7 +122,8 @@ def latency_rows(
     *,
     not_of_job: str | None,
 ) -> list[LatencyRow]:
-    """What quiet sessions measured of this key and shape, the oldest first.
+    """What quiet sessions measured of this key and shape, the oldest first; networks of mixed
+    precision are left out, since no predictor is fitted to them.
 
     Args:
         not_of_job: a job that brings its own sessions itself.
@@ -153,6 +154,7 @@ def latency_rows(
             anchors_ms=tuple(anchor["median_ms"] for anchor in of.anchors),
         )
         for row, of in session.execute(query)
+        if not (row.subnet or {}).get("float_layers")
     ]
 
 

@@ -47,7 +47,9 @@ class Network:
 
     @property
     def num_token_ids(self) -> int:
-        """Token ids that an input may hold."""
+        """Rows of the word table as it is built: all where the head answers with each of them."""
+        if self.shape.task == "language-modelling":
+            return self.shape.vocab_size
         return min(self.shape.vocab_size, NUM_TIMED_TOKEN_IDS)
 
 
@@ -79,10 +81,38 @@ class Runtime(Protocol):
     def load(self, network: Network, workload: Workload) -> Runnable: ...
 
 
-def example_inputs(network: Network, workload: Workload) -> dict[str, npt.NDArray[np.int64]]:
-    """Token ids and their mask, (batch_size, seq_len) each, the same at every call."""
-    size = (workload.batch_size, workload.seq_len)
-    return {
-        "input_ids": np.random.default_rng(0).integers(0, network.num_token_ids, size),
-        "attention_mask": np.ones(size, dtype=np.int64),
+Inputs = dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]]
+
+
+def example_inputs(network: Network, workload: Workload) -> Inputs:
+    """Inputs of a network's file, the same at every call: tokens that are all real, or pixels.
+
+    In phase `decode` they are one token a sequence and a cache of `seq_len` tokens.
+    """
+    rng, shape, batch = np.random.default_rng(0), network.shape, workload.batch_size
+    if shape.reads_images:
+        size = (batch, shape.num_channels, shape.image_size, shape.image_size)
+        return {"pixel_values": rng.standard_normal(size, dtype=np.float32)}
+    is_decoding = workload.phase == "decode"
+    num_read = 1 if is_decoding else workload.seq_len
+    num_seen = workload.seq_len + 1 if is_decoding else workload.seq_len
+    inputs: Inputs = {
+        "input_ids": rng.integers(0, network.num_token_ids, (batch, num_read)),
+        "attention_mask": np.ones((batch, num_seen), dtype=np.int64),
     }
+    if shape.has_token_type_input:
+        inputs["token_type_ids"] = np.zeros((batch, num_read), dtype=np.int64)
+    return inputs | (_cache(network, workload, rng) if is_decoding else {})
+
+
+def _cache(network: Network, workload: Workload, rng: np.random.Generator) -> Inputs:
+    """Of the network's own sizes; of a file that nobody described, those of the whole model."""
+    shape = network.shape
+    subnet = network.subnet or SubnetConfig.full(shape)
+    cache: Inputs = {}
+    for layer, num_heads in enumerate(subnet.num_heads):
+        num_kv = num_heads // shape.queries_per_group
+        size = (workload.batch_size, num_kv, workload.seq_len, shape.head_dim)
+        for part in ("key", "value"):
+            cache[f"past_key_values.{layer}.{part}"] = rng.standard_normal(size, dtype=np.float32)
+    return cache

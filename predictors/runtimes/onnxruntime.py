@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from predictors.protocol import Runnable
 from predictors.runtimes.base import (
+    Inputs,
     LoadingFailed,
     Network,
     RuntimeMissing,
@@ -44,7 +43,7 @@ class OnnxRuntime:
         wanted = EXECUTION_PROVIDERS[workload.provider]
         if workload.provider not in self.providers:
             raise RuntimeMissing(f"this build of onnxruntime has no {wanted}")
-        path = onnx_file(network)
+        path = onnx_file(network, workload.phase)
         try:
             session = onnxruntime.InferenceSession(
                 path, session_options(workload), providers=_with_fallback(wanted)
@@ -60,7 +59,7 @@ class OnnxRuntime:
 
 
 class _Loaded:
-    def __init__(self, session: Any, inputs: dict[str, npt.NDArray[np.int64]]) -> None:
+    def __init__(self, session: Any, inputs: Inputs) -> None:
         self._session, self._inputs = session, inputs
 
     def run(self) -> None:

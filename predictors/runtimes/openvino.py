@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import openvino
 
 from predictors.protocol import Runnable
-from predictors.runtimes.base import LoadingFailed, Network, RuntimeMissing, example_inputs
+from predictors.runtimes.base import (
+    Inputs,
+    LoadingFailed,
+    Network,
+    RuntimeMissing,
+    example_inputs,
+)
 from predictors.runtimes.onnx_file import drop_written_file, onnx_file
 from predictors.workload import PROVIDERS, Workload
 from search.errors import InvalidInput
@@ -42,7 +46,7 @@ class OpenVino:
                 f"openvino builds networks in {self.precisions}, not {subnet.precision!r}",
             )
         inputs = example_inputs(network, workload)
-        path = onnx_file(network)
+        path = onnx_file(network, workload.phase)
         try:
             # Bytes rather than a path: a file that is mapped must outlive the network.
             model = self._core.read_model(path.read_bytes())
@@ -56,7 +60,7 @@ class OpenVino:
 
 
 class _Loaded:
-    def __init__(self, request: Any, inputs: dict[str, npt.NDArray[np.int64]]) -> None:
+    def __init__(self, request: Any, inputs: Inputs) -> None:
         self._request = request
         for name, value in inputs.items():
             request.set_tensor(name, openvino.Tensor(value))

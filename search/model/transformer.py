@@ -14,7 +14,7 @@ kept, K key-value heads kept, N head_dim, F neurons kept, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -72,12 +72,16 @@ class Gates:
 class KeyValueCache:
     """Keys and values, (B, K, S, N) of each kept layer, of the tokens read so far."""
 
-    def __init__(self) -> None:
-        self._layers: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
+        self._layers = list(layers)
 
     @property
     def num_tokens(self) -> int:
         return self._layers[0][0].shape[2] if self._layers else 0
+
+    def copy(self) -> KeyValueCache:
+        """The same tokens; what is added to the one is not added to the other."""
+        return KeyValueCache(self._layers)
 
     def extend(self, place: int, k_BKTN: Tensor, v_BKTN: Tensor) -> tuple[Tensor, Tensor]:
         """Adds new tokens to the layer at `place`; all of its keys and values."""
