@@ -39,3 +39,20 @@ class BudgetUnreachable(SnugnetError):
         self.field = field
         self.budget_ms = budget_ms
         self.closest_ms = closest_ms
+
+
+class TrainingDiverged(SnugnetError):
+    """A loss or its gradient became NaN or infinite at `step`; no weight was changed by it."""
+
+    code = "training_diverged"
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(
+            f"the {what} became NaN or infinite at training step {step}; "
+            "the last checkpoint is good: try a lower learning rate"
+        )
+        self.step = step
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[TrainingDiverged], tuple[int, str]]:
+        return (type(self), (self.step, self.what))

@@ -21,6 +21,7 @@ from service.job_states import ACTIVE
 from service.models import Device, Job, MeasurementRow
 from service.onboardings import create_onboarding
 from service.predictor_store import list_predictors
+from service.workloads import workload_for
 
 CHECK_INTERVAL_SECONDS = 60.0  # of looking whether a check is due
 
@@ -96,9 +97,10 @@ def _groups_tried(session: Session, device: Device, since: float) -> set[Group]:
     for data in session.scalars(query):
         spec = OnboardingSpec.model_validate(data)
         if spec.shape is not None:
-            asked = Workload.from_dict(spec.workload.model_dump())
-            shape = shape_key(ModelShape.from_dict(spec.shape))
-            groups.add((asked.runtime, asked.provider, asked.threads, asked.phase, shape))
+            shape = ModelShape.from_dict(spec.shape)
+            asked = workload_for(spec.workload, shape)
+            group = (asked.runtime, asked.provider, asked.threads, asked.phase)
+            groups.add((*group, shape_key(shape)))
     return groups
 
 

@@ -24,6 +24,7 @@ from service.device_schemas import (
 from service.models import Device, Job, MeasurementJob, Upload
 from service.schemas import SpaceSpec, WorkloadSpec
 from service.step_types import NewMeasurement, NewStep
+from service.workloads import workload_for
 
 NUM_LABELS = 2  # of an upload, whose data are unknown; no latency hangs on it
 
@@ -87,13 +88,8 @@ def read_workload(device: Device, asked: WorkloadSpec, shape: ModelShape) -> Wor
     reason that it gave, or when the model is too short for the sequences."""
     if device.retired_at is not None:
         raise InvalidInput("device", f"{device.name!r} was retired")
-    workload = Workload.from_dict(asked.model_dump())
+    workload = workload_for(asked, shape)
     identity_of(device).require(workload)
-    if workload.seq_len > shape.max_seq_len:
-        raise InvalidInput(
-            "workload.seq_len",
-            f"must be at most {shape.max_seq_len}, the model's positions, got {workload.seq_len}",
-        )
     return workload
 
 

@@ -14,7 +14,6 @@ from predictors.predictor import LatencyEstimate, LatencyPredictor
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.errors import InvalidInput
-from search.shape import ModelShape
 from search.space import SubnetConfig
 from service import predictor_store
 from service.device_schemas import PredictedLatency, PredictedPage, Prediction
@@ -22,6 +21,7 @@ from service.models import Device
 from service.onboardings import read_subnets
 from service.predictor_store import StoredPredictor
 from service.problems import NotFound, ProblemError
+from service.workloads import workload_for
 
 
 class NoPredictor(ProblemError):
@@ -44,43 +44,43 @@ def predict(session: Session, device: Device, asked: Prediction) -> PredictedPag
     NotFound: there is no such predictor.
     NoPredictor: none fits; the device has to be onboarded first.
     """
-    workload = Workload.from_dict(asked.workload.model_dump())
-    if asked.predictor is not None:
-        found = _by_id(session, device, asked, workload)
-    else:
-        found = _newest(session, device, asked, workload)
-    predictor = WorkloadPredictor(workload, [_load(stored) for stored in found.stored])
+    by_id = asked.predictor is not None
+    found = _by_id(session, device, asked) if by_id else _newest(session, device, asked)
+    predictor = WorkloadPredictor(found.workload, [_load(stored) for stored in found.stored])
     estimate = predictor.predict(found.subnets, asked.statistic)
     items = [_item(predictor, estimate, i, s) for i, s in enumerate(found.subnets)]
     return PredictedPage(items=items, predictors=[stored.id for stored in found.stored])
 
 
-def _by_id(session: Session, device: Device, asked: Prediction, workload: Workload) -> _Asked:
+def _by_id(session: Session, device: Device, asked: Prediction) -> _Asked:
     assert asked.predictor is not None
     stored = predictor_store.get_predictor(session, device.id, asked.predictor)
     if stored is None:
         raise NotFound("predictor", asked.predictor)
     predictor = _load(stored)
-    subnets = _subnets(asked, predictor.shape, workload)
+    workload = workload_for(asked.workload, predictor.shape)
+    subnets = read_subnets(asked.subnets, predictor.shape)
     key = predictor.key
     for name in ("runtime", "provider", "threads", "phase"):
         if getattr(key, name) != getattr(workload, name):
             raise InvalidInput(f"workload.{name}", f"this predictor is of {getattr(key, name)!r}")
     for i, subnet in enumerate(subnets):
-        if subnet.precision != key.precision:
+        if subnet.precision != key.precision or subnet.float_layers:
             raise InvalidInput(
                 f"subnets[{i}].precision", f"this predictor is of {key.precision!r}"
             )
     return _Asked(workload=workload, subnets=subnets, stored=[stored])
 
 
-def _newest(session: Session, device: Device, asked: Prediction, workload: Workload) -> _Asked:
+def _newest(session: Session, device: Device, asked: Prediction) -> _Asked:
     shape = read_shape(asked.shape)
-    subnets = _subnets(asked, shape, workload)
+    workload = workload_for(asked.workload, shape)
+    subnets = read_subnets(asked.subnets, shape)
     identity = DeviceIdentity.from_dict(device.identity)
     identity.require(workload)
     found = []
-    for precision in dict.fromkeys(subnet.precision for subnet in subnets):
+    used = {subnet.precision_of(layer) for subnet in subnets for layer in subnet.layers}
+    for precision in sorted(used | {subnet.precision for subnet in subnets}):
         key = predictor_key(identity, workload, precision)
         stored = predictor_store.find_predictor(session, device.id, key.text, shape_key(shape))
         if stored is None:
@@ -91,14 +91,6 @@ def _newest(session: Session, device: Device, asked: Prediction, workload: Workl
             )
         found.append(stored)
     return _Asked(workload=workload, subnets=subnets, stored=found)
-
-
-def _subnets(asked: Prediction, shape: ModelShape, workload: Workload) -> list[SubnetConfig]:
-    if workload.seq_len > shape.max_seq_len:
-        raise InvalidInput(
-            "workload.seq_len", f"must be at most {shape.max_seq_len}, the model's positions"
-        )
-    return read_subnets(asked.subnets, shape)
 
 
 def _load(stored: StoredPredictor) -> LatencyPredictor:

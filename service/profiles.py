@@ -11,6 +11,7 @@ from search.errors import InvalidInput
 from search.shape import ModelShape
 from search.space import SearchSpace
 from service.schemas import JobSpec, SpaceSpec, TargetSpec
+from service.workloads import workload_for
 
 AUTO = "auto"
 
@@ -40,13 +41,15 @@ class Profiles:
         return tuple(dict.fromkeys(known))
 
 
-def profiles_of(spec: JobSpec, identity_of: Callable[[str], Device]) -> Profiles:
-    """Raises: InvalidInput naming the target whose device lacks what its workload asks for."""
+def profiles_of(
+    spec: JobSpec, shape: ModelShape, identity_of: Callable[[str], Device]
+) -> Profiles:
+    """Raises: InvalidInput naming the target whose workload its model or device cannot do."""
     found: dict[Profile, int] = {}
     of_target = []
     for index, target in enumerate(spec.targets):
         try:
-            workloads = _workloads(target, identity_of(target.device))
+            workloads = _workloads(target, shape, identity_of(target.device))
         except InvalidInput as error:
             raise InvalidInput(f"targets[{index}].{error.field}", error.reason) from None
         places = [
@@ -66,27 +69,27 @@ def space_of(spec: SpaceSpec, shape: ModelShape, precisions: Sequence[str]) -> S
     return space
 
 
-def _workloads(target: TargetSpec, device: Device) -> list[Workload]:
-    asked = target.workload.model_dump()
-    if asked["runtime"] != AUTO:
-        if asked["runtime"] == "torch":
+def _workloads(target: TargetSpec, shape: ModelShape, device: Device) -> list[Workload]:
+    asked = target.workload
+    if asked.runtime != AUTO:
+        if asked.runtime == "torch":
             raise InvalidInput(
                 "workload.runtime",
                 "the files of a search are ONNX, which torch does not run; choose onnxruntime or "
                 "openvino (in torch a device can be onboarded)",
             )
-        workload = Workload.from_dict(asked)
+        workload = workload_for(asked, shape)
         device.require(workload)
         return [workload]
     workloads = [
-        Workload.from_dict(asked | {"runtime": runtime})
+        workload_for(asked, shape, runtime=runtime)
         for runtime, info in device.runtimes.items()
-        if runtime != "torch" and asked["provider"] in info.providers
+        if runtime != "torch" and asked.provider in info.providers
     ]
     if not workloads:
         raise InvalidInput(
             "workload.runtime",
-            f"no runtime of the device executes on {asked['provider']!r}: "
+            f"no runtime of the device executes on {asked.provider!r}: "
             f"{', '.join(device.runtimes) or 'it has none'}",
         )
     return workloads

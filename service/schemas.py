@@ -50,8 +50,12 @@ class DataSource(Strict):
 
 class WorkloadSpec(Strict):
     batch_size: int = Field(default=1, ge=1, le=1024)
-    seq_len: int = Field(default=64, ge=2, le=8192)
-    """Tokens of every text, padding included."""
+    seq_len: int | None = Field(default=None, ge=1, le=131_072)
+    """Tokens of every text, padding included; in phase `decode` those that were read before.
+    Left out: 64, or as many as an image of the model has."""
+
+    phase: Literal["encode", "prefill", "decode"] | None = None
+    """What a pass does. Left out: `encode`, or `prefill` for a language model."""
 
     threads: int = Field(default=1, ge=1, le=1024)
     runtime: Name = "onnxruntime"
@@ -132,17 +136,70 @@ class SpaceSpec(Strict):
         return {gene: values for gene, values in given.items() if values is not None}
 
 
+class LossSpec(Strict):
+    """Weights of what subnets and students learn from."""
+
+    soft: float = Field(default=0.7, ge=0, le=1000, allow_inf_nan=False)
+    """The teacher's answers."""
+
+    hard: float = Field(default=0.3, ge=0, le=1000, allow_inf_nan=False)
+    """The labels."""
+
+    hidden: float = Field(default=0.5, ge=0, le=1000, allow_inf_nan=False)
+    """The teacher's hidden states, layer by layer."""
+
+    relations: float = Field(default=0, ge=0, le=1000, allow_inf_nan=False)
+    """How the teacher's last layer relates tokens: queries, keys and values to themselves."""
+
+    temperature: float = Field(default=2, gt=0, le=100, allow_inf_nan=False)
+    """At which the teacher's answers are compared; higher tells more of the wrong ones."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.soft or self.hard):
+            raise WrongField("soft", "answers are learnt from the teacher, the labels, or both")
+        return self
+
+
 class TrainingSpec(Strict):
     max_seq_len: int = Field(default=64, ge=4, le=8192)
     """Texts are cut to this many tokens, in training and in every evaluation."""
 
     batch_size: int = Field(default=32, ge=1, le=4096)
+    """Rows of an optimizer step, over all processes and parts."""
+
+    accumulation: int = Field(default=1, ge=1, le=1024)
+    """Parts of a batch that are computed one after the other, to save memory."""
+
     learning_rate: float = Field(default=5e-5, gt=0, le=1, allow_inf_nan=False)
+    weight_decay: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """Of matrices alone; not given: what is usual for the model's kind."""
+
+    max_grad_norm: float = Field(default=1, gt=0, le=1000, allow_inf_nan=False)
     teacher_epochs: float = Field(default=2, gt=0, le=100, allow_inf_nan=False)
     """Epochs of plain fine-tuning of the unsearched model."""
 
     supernet_epochs: float = Field(default=3, gt=0, le=1000, allow_inf_nan=False)
     """Epochs of elastic training, in which subnets learn from the fine-tuned model."""
+
+    sampling: Literal["sandwich", "uniform"] = "sandwich"
+    """Subnets of a step: the largest, the smallest and random ones, or random ones only."""
+
+    num_random: int = Field(default=1, ge=1, le=64)
+    """Random subnets of a step."""
+
+    largest_every: int = Field(default=1, ge=1, le=1000)
+    """The largest subnet is part of every so-many-th sandwich."""
+
+    width_first: float = Field(default=0, ge=0, lt=1, allow_inf_nan=False)
+    """Share of the elastic training in which only widths vary, at full depth."""
+
+    supernet_teacher: Literal["fixed", "inplace"] = "fixed"
+    """Who teaches subnets: the fine-tuned model, or the largest subnet as it is by then."""
+
+    loss: LossSpec = LossSpec()
+    average_decay: float = Field(default=0, ge=0, lt=1, allow_inf_nan=False)
+    """Of the moving average of the supernet's weights that is searched; 0 takes the last ones."""
 
     shortlist_size: int = Field(default=3, ge=1, le=32)
     """Candidates of each target that are raced after a short distillation."""
@@ -157,17 +214,48 @@ class TrainingSpec(Strict):
     max_epochs: float = Field(default=20, gt=0, le=1000, allow_inf_nan=False)
     """No winner is distilled for more epochs than this."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` takes bf16 where the processor has it and it is faster."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` takes bf16 where the processor has it and it is faster; fp16 needs a GPU."""
+
+    @model_validator(mode="after")
+    def _teacher_is_there(self) -> Self:
+        is_whole_sandwich = self.sampling == "sandwich" and self.largest_every == 1
+        if self.supernet_teacher == "inplace" and not is_whole_sandwich:
+            raise WrongField(
+                "supernet_teacher",
+                "inplace needs the largest subnet in every step: a sandwich with largest_every 1",
+            )
+        return self
 
 
 class SearchSpec(Strict):
     population: int = Field(default=24, ge=4, le=1000)
+    """Networks that are proposed together, from what was known before."""
+
     generations: int = Field(default=6, ge=1, le=1000)
     fidelity_rows: int = Field(default=600, ge=8, le=1_000_000)
     """Rows of the search split on which a candidate is evaluated."""
 
-    sampler: Literal["nsga2"] = "nsga2"
+    sampler: Literal["nsga2", "nsga3", "tpe", "gp", "random", "surrogate"] = "nsga2"
+    """`surrogate` evolves on a learned model of quality and evaluates only what promises most;
+    `nsga3` is for four objectives and more; `gp` needs seconds for each network."""
+
+    objectives: list[Literal["flops", "num_params", "size_bytes"]] = []
+    """What is kept low beside the latency of every target."""
+
+    baselines: list[Literal["random", "uniform", "flops"]] = ["random", "uniform", "flops"]
+    """Searched for comparison, each with at most as many evaluations as the search."""
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        for name in ("objectives", "baselines"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise WrongField(name, "names something twice")
+        return self
+
+    @property
+    def num_evaluations(self) -> int:
+        return self.population * self.generations
 
 
 class MeasuringSpec(Strict):

@@ -32,13 +32,13 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     """Raises: InvalidInput for the first thing that would make the job fail later."""
     model = _ready_upload(session, spec.model.upload, "model", "model.upload")
     data = _ready_upload(session, spec.data.upload, "dataset", "data.upload")
-    profiles = _profiles(session, spec)
     columns = data.summary or {}
     if (columns.get("text"), columns.get("label")) != (spec.data.text, spec.data.label):
         file = files_of(session, data.id)[0]
         read_upload(store, file, text=spec.data.text, label=spec.data.label)
     shape = ModelShape.from_dict({**(model.summary or {})["shape"], "num_labels": 2})
-    _check_lengths(spec, shape)
+    _check_length(spec, shape)
+    profiles = _profiles(session, spec, shape)
     check_space(spec.space, shape)
     check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
     _check_budgets(session, spec, profiles, shape)
@@ -55,7 +55,7 @@ def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Up
     return upload
 
 
-def _profiles(session: Session, spec: JobSpec) -> Profiles:
+def _profiles(session: Session, spec: JobSpec, shape: ModelShape) -> Profiles:
     """Raises: InvalidInput when a device is unknown, retired, or lacks what a target asks for."""
     for index, target in enumerate(spec.targets):
         field = f"targets[{index}].device"
@@ -67,7 +67,7 @@ def _profiles(session: Session, spec: JobSpec) -> Profiles:
             )
         if device.retired_at is not None:
             raise InvalidInput(field, f"{device.name!r} was retired")
-    profiles = profiles_of(spec, lambda name: identity_of(_device(session, name)))
+    profiles = profiles_of(spec, shape, lambda name: identity_of(_device(session, name)))
     for precision in spec.space.precision or ():
         if precision not in profiles.precisions:
             raise InvalidInput(
@@ -83,15 +83,13 @@ def _device(session: Session, name: str) -> DeviceRow:
     return device
 
 
-def _check_lengths(spec: JobSpec, shape: ModelShape) -> None:
-    lengths = {"training.max_seq_len": spec.training.max_seq_len}
-    for index, target in enumerate(spec.targets):
-        lengths[f"targets[{index}].workload.seq_len"] = target.workload.seq_len
-    for field, length in lengths.items():
-        if length > shape.max_seq_len:
-            raise InvalidInput(
-                field, f"must be at most {shape.max_seq_len}, the model's positions, got {length}"
-            )
+def _check_length(spec: JobSpec, shape: ModelShape) -> None:
+    length = spec.training.max_seq_len
+    if length > shape.max_seq_len and not shape.reads_images:
+        raise InvalidInput(
+            "training.max_seq_len",
+            f"must be at most {shape.max_seq_len}, the model's positions, got {length}",
+        )
 
 
 def _check_budgets(session: Session, spec: JobSpec, profiles: Profiles, shape: ModelShape) -> None:

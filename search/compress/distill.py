@@ -6,21 +6,25 @@ from dataclasses import dataclass
 
 from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
-from search.training.batches import TokenRows
+from search.training.distributed import training_device
 from search.training.evaluate import Quality, evaluate
-from search.training.loop import Schedule, TrainingRun
+from search.training.loop import TrainingRun
 from search.training.losses import DistillationLoss
-from search.training.supernet import BatchOrder, TargetOf, distillation_losses
+from search.training.optimizer import OptimizerSettings, Schedule
+from search.training.order import BatchOrder
+from search.training.rows import Rows
+from search.training.supernet import TargetOf, distillation_losses, freeze_words_
 
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
     """What a student learns from and is judged by."""
 
-    train: TokenRows
-    validation: TokenRows
+    train: Rows
+    validation: Rows
     target_of: TargetOf
     batch_size: int
+    accumulation: int = 1
 
 
 class Distillation:
@@ -41,20 +45,24 @@ class Distillation:
         seed: int,
         precision: str,
         loss: DistillationLoss | None = None,
+        settings: OptimizerSettings | None = None,
     ) -> None:
-        student.embeddings.word.weight.requires_grad_(False)
+        device = training_device()
+        freeze_words_(student.to(device))
         self._student = student
         self._sizes = subnet.renumbered()
         self._data = data
-        order = BatchOrder(data.train, data.batch_size, seed)
-        self.losses_at = distillation_losses(
-            student, subnet, order, data.target_of, loss or DistillationLoss()
+        order = BatchOrder(
+            data.train, data.batch_size, seed, accumulation=data.accumulation, device=device
         )
+        loss = loss or DistillationLoss.for_shape(student.shape)
+        self.losses_at = distillation_losses(student, subnet, order, data.target_of, loss)
         self.run = TrainingRun(
             student,
             Schedule(learning_rate=learning_rate, total_steps=total_steps),
             seed=seed,
             precision=precision,
+            settings=settings,
         )
 
     def quality(self) -> Quality:

@@ -1,55 +1,116 @@
-"""How good a subnet is on labelled rows."""
+"""How good a subnet is on rows that have answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from search.model.transformer import ElasticTransformer
+from search.model.transformer import Batch, ElasticTransformer
+from search.shape import ModelShape
 from search.space import SubnetConfig
-from search.training.batches import TokenRows, ordered_batches
+from search.training.batches import ordered_batches
+from search.training.order import to_device
+from search.training.rows import Rows
+from search.training.tasks import IGNORED, Scores, num_answers, task_of
+
+R = TypeVar("R", bound=Rows)
+
+BATCH_ROWS = 64
+# Of one batch, 64 MB in fp32: a vocabulary's for every token would soon fill the memory.
+MAX_LOGITS = 2**24
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
+    """Of a network on a split.
+
+    Attributes:
+        value: what `metric` names, higher being better.
+        loss: mean over the answers, in nats (of an embedding: 1 minus the cosine).
+        num_rows: rows that were read.
+    """
+
     value: float
     loss: float
     num_rows: int
+    metric: str
+
+
+def evaluate(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig | None = None) -> Quality:
+    return quality_of(evaluate_rows(model, rows, subnet), model.shape)
+
+
+def quality_of(scores: Scores, shape: ModelShape) -> Quality:
+    num_answers = max(1.0, float(scores.count.sum()))
+    return Quality(
+        value=float(scores.score.sum()) / num_answers,
+        loss=float(scores.loss.sum()) / num_answers,
+        num_rows=len(scores.count),
+        metric=task_of(shape).metric,
+    )
 
 
 @torch.no_grad()
-def predict(
-    model: ElasticTransformer, rows: TokenRows, subnet: SubnetConfig | None = None
-) -> Tensor:
-    """Logits of every row, (rows, labels), in the rows' order; no dropout."""
+def evaluate_rows(
+    model: ElasticTransformer, rows: Rows, subnet: SubnetConfig | None = None
+) -> Scores:
+    """Score, loss and number of answers of every row, in the rows' order; no dropout."""
+    task = task_of(model.shape)
+    sums = torch.zeros(3, len(rows), dtype=torch.float64)
+    for places, batch in _batches(model, rows):
+        labels = rows.labels_of(places).to(batch.inputs.device)
+        found = task.scores(model(batch, subnet), labels)
+        sums[:, places] = torch.stack([found.score, found.loss, found.count]).cpu()
+    return Scores(*sums)
+
+
+@torch.no_grad()
+def predict(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig | None = None) -> Tensor:
+    """Logits of every answer, (answers, labels), in the rows' order; no dropout.
+
+    All of them at once: see `few`.
+    """
+    logits: list[Tensor] = [torch.empty(0)] * len(rows)
+    for places, batch in _batches(model, rows):
+        found = model(batch, subnet).logits.float().cpu()
+        labels = rows.labels_of(places)
+        for row, place in enumerate(places):
+            has_answer = labels[row] != IGNORED
+            logits[place] = found[row][has_answer] if model.shape.answers_per_token else found[row]
+    return torch.cat(logits) if model.shape.answers_per_token else torch.stack(logits)
+
+
+@torch.no_grad()
+def divergence(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig) -> float:
+    """How far a subnet's answers are from the whole network's, 0 for equal ones."""
+    task = task_of(model.shape)
+    total, count = 0.0, 0
+    for places, batch in _batches(model, rows):
+        labels = rows.labels_of(places).to(batch.inputs.device)
+        distance = task.divergence(model(batch, subnet), model(batch), labels)
+        total += float(distance) * num_answers(labels)
+        count += num_answers(labels)
+    return total / max(1, count)
+
+
+def few(rows: R, shape: ModelShape, count: int) -> R:
+    """At most `count` rows, and so few that all of their logits may be kept."""
+    return rows.spread(max(1, min(count, MAX_LOGITS // _logits_of_row(rows, shape))))
+
+
+def _batches(model: ElasticTransformer, rows: Rows) -> Iterator[tuple[list[int], Batch]]:
     model.eval()
-    logits = torch.empty(len(rows), model.shape.num_labels)
-    for places, batch in ordered_batches(rows):
-        logits[places] = model(batch, subnet).logits.float()
-    return logits
+    batch_size = max(1, min(BATCH_ROWS, MAX_LOGITS // _logits_of_row(rows, model.shape)))
+    device = next(model.parameters()).device
+    for places, batch in ordered_batches(rows, batch_size):
+        yield places, to_device(batch, device)
 
 
-def evaluate(
-    model: ElasticTransformer, rows: TokenRows, subnet: SubnetConfig | None = None
-) -> Quality:
-    logits = predict(model, rows, subnet)
-    return Quality(
-        value=float((logits.argmax(-1) == rows.labels).double().mean()),
-        loss=float(F.cross_entropy(logits, rows.labels)),
-        num_rows=len(rows),
-    )
-
-
-def divergence(logits: Tensor, reference: Tensor) -> float:
-    """Mean KL(reference || logits) over the rows, in nats."""
-    return float(
-        F.kl_div(
-            logits.log_softmax(-1),
-            reference.log_softmax(-1),
-            log_target=True,
-            reduction="batchmean",
-        )
-    )
+def _logits_of_row(rows: Rows, shape: ModelShape) -> int:
+    """At most."""
+    num_outputs = shape.num_labels or shape.embed_dim
+    return num_outputs * int(rows.lengths.max()) if shape.answers_per_token else num_outputs

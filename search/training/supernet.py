@@ -2,85 +2,102 @@
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
+from search.errors import InvalidInput
 from search.model.transformer import Batch, ElasticTransformer, Output
-from search.space import SearchSpace, SubnetConfig
-from search.training.batches import TokenRows, epoch_order
+from search.space import SubnetConfig
+from search.training.loop import LossesAt
 from search.training.losses import DistillationLoss
+from search.training.order import BatchOrder, Part
+from search.training.sampling import Sampling, SubnetSampler
+from search.training.tasks import task_of
 
 TargetOf = Callable[[list[int], Batch], Output]
-"""The teacher's outputs for rows of the training split; see `TeacherOutputs`."""
+"""The teacher's outputs for rows of the training split; see `teacher_of`."""
 
-LossesAt = Callable[[int], Iterable[Tensor]]
-
-
-class BatchOrder:
-    """Which rows make the batch of a step, over as many epochs as there are steps."""
-
-    def __init__(self, rows: TokenRows, batch_size: int, seed: int) -> None:
-        self.rows = rows
-        self.steps_per_epoch = math.ceil(len(rows) / batch_size)
-        self._epoch = lru_cache(maxsize=1)(
-            lambda epoch: epoch_order(rows.lengths, batch_size, seed, epoch)
-        )
-
-    def __getitem__(self, step: int) -> tuple[list[int], Batch, Tensor]:
-        """Row numbers, batch and labels of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        places = self._epoch(epoch)[place]
-        return places, self.rows.batch(places), self.rows.labels[places]
+TEACHERS = ("fixed", "inplace", "none")
 
 
-def finetuning_losses(model: ElasticTransformer, order: BatchOrder) -> LossesAt:
+def finetuning_losses(
+    model: ElasticTransformer, order: BatchOrder, subnet: SubnetConfig | None = None
+) -> LossesAt:
+    """Plain training on the labels, of the whole network or of a subnet."""
+    task = task_of(model.shape)
+
     def losses_at(step: int) -> Iterator[Tensor]:
-        _, batch, labels = order[step]
-        yield F.cross_entropy(model(batch).logits, labels)
+        for part in order.parts(step):
+            yield part.share * task.loss(model(part.batch, subnet), part.labels)
 
     return losses_at
 
 
 def supernet_losses(
     supernet: ElasticTransformer,
-    target_of: TargetOf,
     order: BatchOrder,
-    space: SearchSpace,
-    *,
-    seed: int,
-    num_random: int = 1,
-    largest_every: int = 4,
+    sampler: SubnetSampler,
+    target_of: TargetOf | None,
+    loss: DistillationLoss,
 ) -> LossesAt:
-    """The sandwich rule (Yu and Huang, arXiv 1903.05134, section 3.2) with a fixed teacher.
-
-    Every step trains the smallest subnet and `num_random` random ones, every `largest_every`-th
-    also the largest: it starts as the teacher's copy and only has to stay one.
-    """
-    loss = DistillationLoss()
+    """Every subnet of a step learns from `target_of`, from the labels alone where that is None."""
 
     def losses_at(step: int) -> Iterator[Tensor]:
-        places, batch, labels = order[step]
-        target = target_of(places, batch)
-        for subnet in sandwich(space, step, seed, num_random, largest_every):
-            yield loss(supernet(batch, subnet), subnet, target, batch, labels)
+        subnets = sampler.subnets_at(step)
+        for part in order.parts(step):
+            weight = part.share / len(subnets)
+            target = target_of(part.places, part.batch) if target_of else None
+            for subnet in subnets:
+                yield weight * _loss_of(supernet, subnet, target, part, loss)
 
     return losses_at
 
 
-def sandwich(
-    space: SearchSpace, step: int, seed: int, num_random: int, largest_every: int
-) -> list[SubnetConfig]:
-    """The subnets that a step trains, in fp32: precision is chosen by search, not trained."""
-    rng = random.Random(seed * 1_000_003 + step)
-    subnets = [space.smallest, *(space.sample(rng) for _ in range(num_random))]
-    if step % largest_every == 0:
-        subnets.append(space.largest)
-    return [subnet.with_precision("fp32") for subnet in subnets]
+def inplace_losses(
+    supernet: ElasticTransformer,
+    order: BatchOrder,
+    sampler: SubnetSampler,
+    loss: DistillationLoss,
+) -> LossesAt:
+    """The largest subnet learns from the labels and teaches the others of the same step.
+
+    (Yu and Huang, arXiv 1903.05134, section 3.3.) No other network is needed, and what is taught
+    gets better meanwhile.
+    """
+    check_inplace(sampler.sampling)
+
+    def losses_at(step: int) -> Iterator[Tensor]:
+        largest, *others = sampler.subnets_at(step)
+        for part in order.parts(step):
+            weight = part.share / (1 + len(others))
+            output = supernet(part.batch, largest)
+            target = _as_teacher(output, largest, supernet.sizes.num_layers)
+            yield weight * loss.task.loss(output, part.labels)
+            del output
+            for subnet in others:
+                yield weight * _loss_of(supernet, subnet, target, part, loss)
+
+    return losses_at
+
+
+def check_inplace(sampling: Sampling) -> None:
+    """Raises: InvalidInput where a step may come without its largest subnet."""
+    if sampling.strategy != "sandwich" or sampling.largest_every != 1:
+        raise InvalidInput(
+            "training.supernet_teacher",
+            "inplace needs the largest subnet in every step: a sandwich with largest_every 1",
+        )
+
+
+def freeze_words_(model: ElasticTransformer) -> None:
+    """The word table stays as it is: most of a small model's weights, and subnets need it alike.
+
+    A table that is the head too goes on learning.
+    """
+    if not (model.shape.reads_images or model.shape.has_tied_head):
+        model.embeddings.word.weight.requires_grad_(False)
 
 
 def distillation_losses(
@@ -95,10 +112,34 @@ def distillation_losses(
     Args:
         subnet: which layers of the teacher the student keeps, and the precision it trains under.
     """
-    sizes = student.sizes.with_precision(subnet.precision)
+    sizes = subnet.renumbered()
 
     def losses_at(step: int) -> Iterator[Tensor]:
-        places, batch, labels = order[step]
-        yield loss(student(batch, sizes), subnet, target_of(places, batch), batch, labels)
+        for part in order.parts(step):
+            target = target_of(part.places, part.batch)
+            output = student(part.batch, sizes)
+            yield part.share * loss(output, subnet, target, part.batch, part.labels)
 
     return losses_at
+
+
+def _loss_of(
+    supernet: ElasticTransformer,
+    subnet: SubnetConfig,
+    target: Output | None,
+    part: Part,
+    loss: DistillationLoss,
+) -> Tensor:
+    output = supernet(part.batch, subnet)
+    if target is None:
+        return loss.task.loss(output, part.labels)
+    return loss(output, subnet, target, part.batch, part.labels)
+
+
+def _as_teacher(output: Output, subnet: SubnetConfig, num_layers: int) -> Output:
+    """Its values alone, hidden states at the places that their layers have in the supernet."""
+    hidden = [torch.empty(0)] * (num_layers + 1)
+    for place, layer in enumerate(subnet.layers, start=1):
+        hidden[layer + 1] = output.hidden[place].detach()
+    relations = tuple(relation.detach() for relation in output.relations)
+    return Output(output.logits.detach(), tuple(hidden), relations)

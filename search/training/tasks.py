@@ -22,15 +22,12 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """Sums over answers, so that batches can be added up."""
+class Scores:
+    """Sums over the answers of each row, (rows,) float64 each; quality is score by count."""
 
-    score: float
-    loss: float
-    count: int
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.score + other.score, self.loss + other.loss, self.count + other.count)
+    score: Tensor
+    loss: Tensor
+    count: Tensor
 
 
 class Task(ABC):
@@ -55,15 +52,19 @@ class Task(ABC):
         """Mean over the answers of the distance to the teacher's."""
 
     @abstractmethod
-    def tally(self, output: Output, labels: Tensor) -> Tally:
-        """Sums of the score and the loss of a batch's answers."""
+    def scores(self, output: Output, labels: Tensor) -> Scores:
+        """How good a batch's answers are, row by row."""
 
     @abstractmethod
     def chance(self, shape: ModelShape) -> float:
         """Quality of a model that knows nothing: where an improvement is counted from."""
 
-    def quality(self, tally: Tally) -> float:
-        return tally.score / max(1, tally.count)
+    def divergence(self, output: Output, reference: Output, labels: Tensor) -> Tensor:
+        """Mean over the answers of the distance to another network's, 0 for equal ones.
+
+        KL(reference || output), in nats, unless a task says otherwise.
+        """
+        return self.soft_loss(output, reference, labels, 1.0)
 
     def kept(self, quality: float, original: float) -> float | None:
         """Share of the original's quality; None where that is nothing."""
@@ -96,12 +97,10 @@ class Classification(Task):
             reduction="batchmean",
         )
 
-    def tally(self, output: Output, labels: Tensor) -> Tally:
-        logits, wanted = answers(output.logits.float(), labels)
-        right = (logits.argmax(-1) == wanted).sum()
-        return Tally(
-            float(right), float(F.cross_entropy(logits, wanted, reduction="sum")), len(wanted)
-        )
+    def scores(self, output: Output, labels: Tensor) -> Scores:
+        loss, count = _losses(output, labels)
+        right = (output.logits.argmax(-1) == labels).double()
+        return Scores(_by_row(right), loss, count)
 
     def chance(self, shape: ModelShape) -> float:
         return 1 / shape.num_labels
@@ -113,9 +112,9 @@ class LanguageModelling(Classification):
     metric = "log_likelihood"
     best = 0.0
 
-    def tally(self, output: Output, labels: Tensor) -> Tally:
-        tally = super().tally(output, labels)
-        return Tally(-tally.loss, tally.loss, tally.count)
+    def scores(self, output: Output, labels: Tensor) -> Scores:
+        loss, count = _losses(output, labels)
+        return Scores(-loss, loss, count)
 
     def chance(self, shape: ModelShape) -> float:
         return -math.log(shape.vocab_size)
@@ -157,9 +156,13 @@ class SentenceEmbedding(Task):
             reduction="batchmean",
         )
 
-    def tally(self, output: Output, labels: Tensor) -> Tally:
-        cosine = F.cosine_similarity(output.logits.float(), labels)
-        return Tally(float(cosine.sum()), float((1 - cosine).sum()), len(cosine))
+    def scores(self, output: Output, labels: Tensor) -> Scores:
+        cosine = F.cosine_similarity(output.logits.float(), labels).double()
+        return Scores(cosine, 1 - cosine, torch.ones_like(cosine))
+
+    def divergence(self, output: Output, reference: Output, labels: Tensor) -> Tensor:
+        """1 minus the cosine."""
+        return self.loss(output, reference.logits)
 
     def chance(self, shape: ModelShape) -> float:
         del shape
@@ -192,3 +195,20 @@ def answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     flat = labels.flatten()
     kept = flat != IGNORED
     return logits.flatten(0, -2)[kept], flat[kept]
+
+
+def num_answers(labels: Tensor) -> int:
+    """Over which a task's loss is a mean: labels, or vectors, that are asked for."""
+    return len(labels) if labels.is_floating_point() else int((labels != IGNORED).sum())
+
+
+def _losses(output: Output, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row's sum of cross-entropies, and how many they are."""
+    logits = output.logits.float().flatten(0, -2)
+    losses = F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return _by_row(losses.view_as(labels)), _by_row(labels != IGNORED)
+
+
+def _by_row(values: Tensor) -> Tensor:
+    """Sums over each row, (batch,) float64."""
+    return values.double().view(len(values), -1).sum(1)

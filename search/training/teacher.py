@@ -1,54 +1,151 @@
-"""The teacher's outputs, computed once a row and kept in memory for every later epoch."""
+"""The teacher's outputs: computed once a row and kept for every epoch, or asked each time."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from search.model.transformer import Batch, ElasticTransformer, Output
-from search.training.batches import TokenRows, ordered_batches
+from search.model.transformer import Batch, ElasticTransformer, Output, Pass
+from search.shape import ModelShape
+from search.training.batches import ordered_batches
+from search.training.order import to_device
+from search.training.rows import Rows
+
+MAX_KEPT_BYTES = 4 * 1024**3
+BYTES_PER_HIDDEN = 2
+
+
+def teacher_of(
+    teacher: ElasticTransformer,
+    rows: Rows,
+    *,
+    relations: bool = False,
+    max_bytes: int = MAX_KEPT_BYTES,
+) -> TeacherOutputs | LiveTeacher:
+    """Every layer's outputs kept if they fit into `max_bytes`, else the teacher itself."""
+    if kept_bytes(teacher.shape, rows.lengths, relations=relations) > max_bytes:
+        return LiveTeacher(teacher)
+    layers = tuple(range(teacher.sizes.num_layers))
+    return TeacherOutputs(teacher, rows, layers, relations=relations)
+
+
+def kept_bytes(shape: ModelShape, lengths: Tensor, *, relations: bool) -> int:
+    """Bytes that `TeacherOutputs` takes for rows of so many tokens, all layers being kept."""
+    tokens = int(lengths.sum())
+    features = shape.num_layers * shape.embed_dim
+    if relations:
+        features += (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
+    per_token = BYTES_PER_HIDDEN * features
+    if shape.task == "language-modelling":
+        return tokens * (per_token + 4 * shape.embed_dim)
+    answers = tokens if shape.answers_per_token else len(lengths)
+    return tokens * per_token + 4 * answers * (shape.num_labels or shape.embed_dim)
+
+
+class LiveTeacher:
+    """Asks the teacher for every batch: its forward pass, and no memory."""
+
+    def __init__(self, teacher: ElasticTransformer) -> None:
+        self._teacher = teacher.eval()
+
+    @torch.no_grad()
+    def __call__(self, places: list[int], batch: Batch) -> Output:
+        del places
+        return self._teacher(batch)  # type: ignore[no-any-return]
 
 
 class TeacherOutputs:
-    """Logits and chosen hidden states of every row.
+    """Answers, chosen hidden states and the last layer's relations of every row.
 
-    Hidden states are kept in bfloat16: 2 bytes x tokens x embed_dim a layer, 150 MB a layer for
-    200,000 tokens of 384. Their noise is far below what a student can follow.
+    They are in bfloat16: 2 bytes x tokens x embed_dim a layer, 150 MB a layer for 200,000 tokens
+    of 384; their noise is far below what a student can follow. Logits are in float32, except
+    those of a vocabulary, which would be a hundred times as large as all else: they are computed
+    again from the last hidden state, kept in float32 for that.
     """
 
     def __init__(
-        self, teacher: ElasticTransformer, rows: TokenRows, hidden_layers: tuple[int, ...]
+        self,
+        teacher: ElasticTransformer,
+        rows: Rows,
+        hidden_layers: tuple[int, ...],
+        *,
+        relations: bool = False,
     ) -> None:
         """`hidden_layers` are layers of the teacher, 0 the first."""
-        self._offsets = rows.offsets
-        self._num_layers = teacher.sizes.num_layers
-        self._logits = torch.empty(len(rows), teacher.shape.num_labels)
-        self._hidden = {
-            layer: torch.empty(len(rows.tokens), teacher.shape.embed_dim, dtype=torch.bfloat16)
-            for layer in hidden_layers
-        }
+        self._teacher = teacher
+        self._shape = teacher.shape
+        self._device = next(teacher.parameters()).device
+        self._offsets = torch.cat([torch.zeros(1), rows.lengths]).long().cumsum(0)
+        self._kept: dict[str, Tensor] = {}
+        self._layers = hidden_layers
+        self._has_relations = relations
         teacher.eval()
         with torch.no_grad():
             for places, batch in ordered_batches(rows):
-                self._store(places, teacher(batch))
-
-    def _store(self, places: list[int], output: Output) -> None:
-        self._logits[places] = output.logits
-        for layer, kept in self._hidden.items():
-            for row, place in enumerate(places):
-                start, end = self._offsets[place], self._offsets[place + 1]
-                kept[start:end] = output.hidden[layer + 1][row, : end - start]
+                output = teacher(to_device(batch, self._device))
+                for name, values in self._to_keep(output).items():
+                    self._store(name, values, places, len(rows))
 
     def __call__(self, places: list[int], batch: Batch) -> Output:
         """As the teacher itself would answer; layers that were not kept are empty tensors."""
-        hidden = [torch.empty(0)] * (self._num_layers + 1)
-        for layer, kept in self._hidden.items():
-            hidden[layer + 1] = self._padded(kept, places, batch)
-        return Output(self._logits[places], tuple(hidden))
+        hidden = [torch.empty(0)] * (self._teacher.sizes.num_layers + 1)
+        for layer in self._layers:
+            hidden[layer + 1] = self._padded(f"hidden/{layer}", places, batch).float()
+        relations: tuple[Tensor, ...] = ()
+        if self._has_relations:
+            relations = tuple(
+                self._padded(name, places, batch).float().transpose(1, 2) for name in _RELATIONS
+            )
+        return Output(self._logits(places, batch), tuple(hidden), relations)
 
-    def _padded(self, kept: Tensor, places: list[int], batch: Batch) -> Tensor:
-        padded = torch.zeros(*batch.inputs.shape, kept.shape[1])
+    @property
+    def num_bytes(self) -> int:
+        return sum(kept.numel() * kept.element_size() for kept in self._kept.values())
+
+    def _to_keep(self, output: Output) -> dict[str, Tensor]:
+        """By name: (rows, features), or (rows, tokens, ...)."""
+        kept = {f"hidden/{la}": output.hidden[la + 1].bfloat16() for la in self._layers}
+        if self._has_relations:
+            for name, values_BHTN in zip(_RELATIONS, output.relations, strict=True):
+                kept[name] = values_BHTN.transpose(1, 2).bfloat16()
+        if self._shape.task == "language-modelling":
+            return kept | {"last": output.hidden[-1]}
+        return kept | {"logits": output.logits}
+
+    def _store(self, name: str, values: Tensor, places: list[int], num_rows: int) -> None:
+        has_tokens = self._has_tokens(name)
+        if name not in self._kept:
+            size = (int(self._offsets[-1]), *values.shape[2:])
+            shape = size if has_tokens else (num_rows, *values.shape[1:])
+            self._kept[name] = torch.empty(shape, dtype=values.dtype)
+        kept = self._kept[name]
+        if not has_tokens:
+            kept[places] = values.cpu()
+            return
+        for row, place in enumerate(places):
+            start, end = self._offsets[place], self._offsets[place + 1]
+            kept[start:end] = values[row, : end - start]
+
+    def _has_tokens(self, name: str) -> bool:
+        return name != "logits" or self._shape.answers_per_token
+
+    def _logits(self, places: list[int], batch: Batch) -> Tensor:
+        if self._shape.task == "language-modelling":
+            last_BTD = self._padded("last", places, batch)
+            shared = Pass(self._teacher.sizes, torch.empty(0), None, None, None)
+            with torch.no_grad():
+                return self._teacher.answer(last_BTD, batch, shared)
+        if self._shape.answers_per_token:
+            return self._padded("logits", places, batch)
+        return self._kept["logits"][places].to(self._device)
+
+    def _padded(self, name: str, places: list[int], batch: Batch) -> Tensor:
+        kept = self._kept[name]
+        padded = torch.zeros(*batch.attention_mask.shape, *kept.shape[1:], dtype=kept.dtype)
         for row, place in enumerate(places):
             start, end = self._offsets[place], self._offsets[place + 1]
             padded[row, : end - start] = kept[start:end]
-        return padded
+        return padded.to(self._device)
+
+
+_RELATIONS = ("queries", "keys", "values")

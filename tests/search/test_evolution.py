@@ -1,84 +1,118 @@
+"""A generation follows from the records before it, holds only new feasible networks, and ends."""
+
 from __future__ import annotations
 
-from search.evolution import EvaluatedGenotype, ask_generation, random_subnets
-from search.shape import ModelShape
-from search.space import SearchSpace, SubnetConfig
+import random
 
-SHAPE = ModelShape(
-    family="bert",
-    num_layers=4,
-    embed_dim=32,
-    num_heads=4,
-    head_dim=8,
-    ffn_dim=64,
-    vocab_size=100,
-    max_seq_len=64,
-    num_token_types=2,
-    num_labels=2,
+import pytest
+
+from search.evolution import Ask, EvaluatedGenotype, ask_generation
+from search.genotypes import all_networks, random_genotype
+from search.objectives import to_losses
+from search.pareto import hypervolume
+from search.samplers import SAMPLERS
+from search.space import SearchSpace
+from tests.search.landscape import Landscape, search
+
+SPACE = SearchSpace(
+    num_layers=(1, 2, 3, 4),
+    num_heads=(1, 2, 4),
+    ffn_dim=(16, 32, 64),
+    precision=("fp32", "int8"),
+    layer_order=(3, 0, 2, 1),
 )
-SPACE = SearchSpace.for_shape(SHAPE)
+TINY = SearchSpace(
+    num_layers=(1, 2),
+    num_heads=(1, 2),
+    ffn_dim=(8,),
+    precision=("fp32", "int8"),
+    layer_order=(1, 0),
+)
+LANDSCAPE = Landscape(SPACE)
+NSGA2 = SAMPLERS["nsga2"]
 
 
-def cost(subnet: SubnetConfig) -> float:
-    return float(sum(4 * h * 8 + f for h, f in zip(subnet.num_heads, subnet.ffn_dim, strict=True)))
+def run(
+    generations: int, history: list[EvaluatedGenotype], *, limit_ms: float = 1e9, seed: int = 3
+) -> list[EvaluatedGenotype]:
+    return search(
+        LANDSCAPE,
+        LANDSCAPE.task(limit_ms=limit_ms),
+        NSGA2,
+        generations=generations,
+        population=8,
+        seed=seed,
+        history=history,
+    )
 
 
-def run(generations: int, history: list[EvaluatedGenotype], limit: float = 1e9) -> None:
-    """Goes on from `history` up to `generations`, as a resumed search does."""
-    done = max((r.generation for r in history), default=-1) + 1
-    for generation in range(done, generations):
-        children = ask_generation(
-            SPACE,
-            history,
-            generation=generation,
-            population=8,
-            seed=3,
-            is_feasible=lambda s: cost(s) <= limit,
-        )
-        for child in children:
-            latency_ms = cost(child.subnet) * (0.6 if child.subnet.precision == "int8" else 1.0)
-            history.append(
-                EvaluatedGenotype(
-                    generation=generation,
-                    genotype=child.genotype,
-                    latency_ms=latency_ms,
-                    quality=cost(child.subnet) ** 0.5 - 2 * (child.subnet.precision == "int8"),
-                )
-            )
+def fingerprints(space: SearchSpace, records: list[EvaluatedGenotype]) -> list[str]:
+    return [space.decode(record.genotype).fingerprint for record in records]
 
 
 def test_a_resumed_search_asks_the_same_children_at_every_kill_point() -> None:
-    whole: list[EvaluatedGenotype] = []
-    run(6, whole)
+    whole = run(6, [])
     for killed_after in range(1, 6):
-        resumed = [r for r in whole if r.generation < killed_after]
-        run(6, resumed)
-        assert resumed == whole
+        assert run(6, [r for r in whole if r.generation < killed_after]) == whole
 
 
-def test_later_generations_inherit_from_the_front() -> None:
-    history: list[EvaluatedGenotype] = []
-    run(8, history)
-    best_first = max(r.quality for r in history if r.generation == 0)
-    assert max(r.quality for r in history if r.generation == 7) >= best_first
-    parents = {tuple(sorted(r.genotype.items())) for r in history if r.generation < 7}
-    children = [tuple(sorted(r.genotype.items())) for r in history if r.generation == 7]
-    assert len(parents & set(children)) < len(children), "mutation and crossover bring new ones"
+def test_another_seed_is_another_search() -> None:
+    assert run(2, []) != run(2, [], seed=4)
+
+
+def test_inheriting_from_the_front_beats_chance() -> None:
+    def volume(sampler: str, seed: int) -> float:
+        task = LANDSCAPE.task()
+        found = search(
+            LANDSCAPE, task, SAMPLERS[sampler], generations=10, population=10, seed=seed
+        )
+        losses = to_losses(task.objectives, [record.values for record in found])
+        return hypervolume(losses.tolist(), (6.0, -0.5))
+
+    seeds = range(4)
+    assert sum(volume("nsga2", s) for s in seeds) > sum(volume("random", s) for s in seeds)
+
+
+def test_no_network_is_evaluated_twice() -> None:
+    found = fingerprints(SPACE, run(12, []))
+    assert len(set(found)) == len(found) == 96
 
 
 def test_every_child_is_feasible_even_when_hardly_anything_is() -> None:
-    limit = cost(SPACE.smallest)
-    history: list[EvaluatedGenotype] = []
-    run(2, history, limit)
+    feasible = sorted(LANDSCAPE.latency_ms(subnet) for _, subnet in all_networks(SPACE))[:20]
+    history = run(2, [], limit_ms=feasible[-1])
     assert len(history) == 16
-    assert all(cost(SPACE.decode(r.genotype)) <= limit for r in history)
+    assert all(record.values[0] <= feasible[-1] for record in history)
 
 
-def test_random_subnets_are_feasible_and_repeat_with_the_seed() -> None:
-    limit = 300.0
+def test_nothing_feasible_is_an_empty_generation() -> None:
+    landscape = Landscape(TINY)
+    task = landscape.task(limit_ms=0.0)
+    assert search(landscape, task, NSGA2, generations=2, population=4, seed=0) == []
 
-    def draw(seed: int) -> list[SubnetConfig]:
-        return random_subnets(SPACE, 20, seed=seed, is_feasible=lambda s: cost(s) <= limit)
 
-    assert all(cost(s) <= limit for s in draw(1))
-    assert draw(1) == draw(1) != draw(2)
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random", "surrogate"])
+def test_a_small_space_is_used_up_to_its_last_network_and_then_ends(sampler: str) -> None:
+    landscape = Landscape(TINY)
+    history = search(
+        landscape, landscape.task(), SAMPLERS[sampler], generations=9, population=5, seed=1
+    )
+    everything = {subnet.fingerprint for _, subnet in all_networks(TINY)}
+    assert sorted(fingerprints(TINY, history)) == sorted(everything)
+
+
+def test_a_sampler_that_repeats_itself_is_helped_out() -> None:
+    def stubborn(ask: Ask):  # type: ignore[no-untyped-def]
+        genotype = random_genotype(ask.task.space, random.Random(0))
+        while True:
+            yield genotype
+
+    children = ask_generation(LANDSCAPE.task(), [], stubborn, generation=0, population=8, seed=0)
+    assert len({child.subnet.fingerprint for child in children}) == 8
+
+
+def test_values_run_parallel_to_the_objectives() -> None:
+    task = LANDSCAPE.task()
+    smallest = SPACE.smallest
+    values = task.values_of(smallest, {"quality": 0.75})
+    assert values == (LANDSCAPE.latency_ms(smallest), 0.75)

@@ -37,13 +37,15 @@ def spec(*targets: dict[str, Any]) -> JobSpec:
 
 
 def test_targets_of_one_device_and_workload_share_a_profile() -> None:
-    profiles = profiles_of(spec({}, {"budget_ms": 2}, {"workload": {"seq_len": 8}}), device)
+    profiles = profiles_of(spec({}, {"budget_ms": 2}, {"workload": {"seq_len": 8}}), SHAPE, device)
     assert profiles.of_target == ((0,), (0,), (1,))
-    assert [p.workload.seq_len for p in profiles.all] == [64, 8]
+    assert [p.workload.seq_len for p in profiles.all] == [SHAPE.max_seq_len, 8]
 
 
 def test_an_open_runtime_is_every_runtime_that_runs_files() -> None:
-    profiles = profiles_of(spec({"workload": {"runtime": "auto"}}, {"device": "board"}), device)
+    profiles = profiles_of(
+        spec({"workload": {"runtime": "auto"}}, {"device": "board"}), SHAPE, device
+    )
     assert profiles.of_target == ((0, 1), (2,))
     assert [p.workload.runtime for p in profiles.all] == ["onnxruntime", "openvino", "onnxruntime"]
     assert profiles.precisions == ("fp32", "int8")
@@ -62,7 +64,7 @@ def test_what_a_device_lacks_is_named_with_its_target(
     target: dict[str, Any], field: str, reason: str
 ) -> None:
     with pytest.raises(InvalidInput, match=reason) as caught:
-        profiles_of(spec({}, target), device)
+        profiles_of(spec({}, target), SHAPE, device)
     assert caught.value.field == f"targets[1].workload.{field}"
 
 

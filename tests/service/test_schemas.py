@@ -28,7 +28,7 @@ def error_of(value: dict[str, Any]) -> tuple[str, str]:
 
 def test_a_short_spec_is_filled_with_defaults_and_survives_json() -> None:
     job = JobSpec.model_validate(spec())
-    assert job.targets[0].workload.seq_len == 64
+    assert job.targets[0].workload.seq_len is None
     assert job.search.sampler == "nsga2"
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
 

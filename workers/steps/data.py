@@ -12,8 +12,10 @@ from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
 from search.space import SubnetConfig
 from search.training.batches import TokenRows
+from search.training.distributed import training_device
 from search.training.loop import load_weights_
-from search.training.teacher import TeacherOutputs
+from search.training.supernet import TargetOf
+from search.training.teacher import teacher_of
 from workers.context import JobContext
 from workers.steps.state import State
 
@@ -32,22 +34,25 @@ def load_network(
     return model
 
 
-def teacher_outputs(ctx: JobContext, state: State) -> TeacherOutputs:
-    """The teacher's outputs on the training rows, kept in memory from step to step.
+def teacher_outputs(ctx: JobContext, state: State) -> TargetOf:
+    """The teacher's outputs on the training rows, kept in memory from step to step if they fit.
 
     Nothing depends on their being there: a worker that starts anew computes the same again.
     """
     assert state.blobs.teacher is not None
     return _teacher_outputs(
-        ctx.blob(state.blobs.teacher), ctx.blob(state.blobs.train), state.model_shape
+        ctx.blob(state.blobs.teacher),
+        ctx.blob(state.blobs.train),
+        state.model_shape,
+        relations=ctx.spec.training.loss.relations > 0,
     )
 
 
 @lru_cache(maxsize=1)
-def _teacher_outputs(teacher: Path, rows: Path, shape: ModelShape) -> TeacherOutputs:
+def _teacher_outputs(teacher: Path, rows: Path, shape: ModelShape, *, relations: bool) -> TargetOf:
     model = ElasticTransformer(shape)
     load_weights_(model, teacher)
-    return TeacherOutputs(model, TokenRows.load(rows), tuple(range(shape.num_layers)))
+    return teacher_of(model.to(training_device()), TokenRows.load(rows), relations=relations)
 
 
 def task_data(ctx: JobContext, state: State) -> TaskData:
@@ -56,6 +61,7 @@ def task_data(ctx: JobContext, state: State) -> TaskData:
         validation=load_rows(ctx, state.blobs.validation),
         target_of=teacher_outputs(ctx, state),
         batch_size=ctx.spec.training.batch_size,
+        accumulation=ctx.spec.training.accumulation,
     )
 
 

@@ -14,7 +14,7 @@ from workers.context import JobContext
 from workers.steps.data import load_network, task_data
 from workers.steps.shortlist import next_target
 from workers.steps.state import StageRecord, State
-from workers.steps.training import num_steps, run_slice
+from workers.steps.training import loss_of, num_steps, run_slice, settings_of
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -33,6 +33,8 @@ def run(ctx: JobContext) -> StepResult:
         learning_rate=4 * training.learning_rate,
         seed=ctx.seed + 3 + target.repairs,
         precision=state.training_precision,
+        loss=loss_of(training, state.model_shape),
+        settings=settings_of(training, state.model_shape),
     )
     before = state.target.stages[-1].quality
     checkpoint = run_slice(ctx, distillation.run, distillation.losses_at, state.checkpoint)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from search.evolution import SearchTask
 from search.model.extract import extract
+from search.objectives import Floats
+from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import evaluate
 from service.evaluations import Evaluation
@@ -17,6 +25,7 @@ class Evaluator:
 
     def __init__(self, ctx: JobContext, state: State) -> None:
         set_threads(ctx)
+        self.num_recorded = 0
         self._ctx = ctx
         self._latencies = Latencies.of(ctx, state)
         self._loosest_ms = {
@@ -36,14 +45,30 @@ class Evaluator:
         self._rows = load_rows(ctx, state.blobs.search).spread(ctx.spec.search.fidelity_rows)
         self._fidelity = f"rows={len(self._rows)}"
 
-    def is_feasible(self, subnet: SubnetConfig) -> bool:
+    @property
+    def num_promises(self) -> int:
+        return len(self._latencies.promises)
+
+    def latencies_ms(self, subnets: Sequence[SubnetConfig]) -> list[Floats]:
+        """Expected ones of every promise, (networks,) each."""
+        return [self._latencies.estimate(p, subnets).mean_ms for p in self._latencies.promises]
+
+    def are_feasible(self, subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
         """Whether the upper end of the predicted interval keeps the loosest of some promise."""
+        feasible = np.zeros(len(subnets), dtype=np.bool_)
         for promise, loosest_ms in self._loosest_ms.items():
-            estimate = self._latencies.estimate(promise, [subnet])
+            estimate = self._latencies.estimate(promise, subnets)
             trusted = estimate.mean_ms if self._trusts_mean[promise] else estimate.upper_ms
-            if trusted[0] <= loosest_ms:
-                return True
-        return False
+            feasible |= trusted <= loosest_ms
+        return feasible
+
+    def loosest_ratio(self, shape: ModelShape) -> float:
+        """The loosest budget as a share of the latency that the unsearched model is to have."""
+        full = [SubnetConfig.full(shape)]
+        return max(
+            loosest_ms / float(self._latencies.estimate(promise, full).mean_ms[0])
+            for promise, loosest_ms in self._loosest_ms.items()
+        )
 
     def _evaluate(self, subnet: SubnetConfig) -> dict[str, float]:
         found = evaluate(extract(self._supernet, subnet), self._rows, subnet.renumbered())
@@ -61,8 +86,12 @@ class Evaluator:
         generation: int,
         index: int,
         genotype: dict[str, object] | None = None,
+        task: SearchTask | None = None,
     ) -> None:
-        """Evaluate, or take the quality of an equal subnet; then store."""
+        """Evaluate, or take the quality of an equal subnet; then store.
+
+        With a `task` the values of its objectives are kept too, for its sampler.
+        """
         known = self._ctx.cached_quality(subnet.fingerprint, self._fidelity)
         found = self._evaluate(subnet) if known is None else known
         estimates = [self._latencies.estimate(p, [subnet]) for p in self._latencies.promises]
@@ -85,5 +114,7 @@ class Evaluator:
                 subnet=subnet.to_dict(),
                 metrics=metrics,
                 genotype=genotype,
+                state={"values": list(task.values_of(subnet, found))} if task else None,
             )
         )
+        self.num_recorded += 1

@@ -10,11 +10,11 @@ from predictors.onboarding import OnboardingPlan, networks_to_check
 from predictors.predictor import anchors_by_size
 from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
-from predictors.workload import Workload
 from search.model.checkpoint import check_model_folder
 from search.shape import ModelShape
 from search.space import SearchSpace
 from service.step_types import NewMeasurement, NewStep, StepResult
+from service.workloads import workload_for
 from workers.context import JobContext
 from workers.steps import learning
 from workers.steps.learning import Curriculum
@@ -61,7 +61,7 @@ def curriculum(ctx: JobContext, shape: ModelShape) -> Curriculum:
         device_id=ctx.device(spec.device).id,
         shape=shape,
         space=space,
-        workload=Workload(**spec.workload.model_dump()),
+        workload=workload_for(spec.workload, shape),
         num_networks=min(20, spec.max_measurements) * len(space.precision),
         num_holdout=spec.num_holdout,
         max_networks=spec.max_measurements,

@@ -15,6 +15,7 @@ from predictors.device import Device
 from search.export.quantize import needs_reduced_range
 from search.model.checkpoint import WEIGHTS_FILE, check_model_folder
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
+from search.shape import ModelShape
 from search.training.batches import TokenRows
 from search.training.dataset import Dataset, Splits, read_dataset, split_rows
 from search.training.precision import choose_precision
@@ -36,7 +37,7 @@ def _trained(ctx: JobContext) -> State:
     """Data and supernet of an earlier job; devices, budgets and space are this one's."""
     assert ctx.spec.supernet_of is not None
     known = State.parse(ctx.trained_state(ctx.spec.supernet_of))
-    places = _places(ctx)
+    places = _places(ctx, known.model_shape)
     space = space_of(ctx.spec.space, known.model_shape, places.precisions)
     ctx.event(
         "prepared",
@@ -70,7 +71,7 @@ def _read_files(ctx: JobContext) -> State:
     folder = link_model(ctx, ctx.scratch / "model")
     num_labels = len(dataset.label_names)
     shape = check_model_folder(folder, num_labels=num_labels, task=spec.task).shape
-    places = _places(ctx)
+    places = _places(ctx, shape)
     space = space_of(spec.space, shape, places.precisions)
     state = State(
         shape=shape.to_dict(),
@@ -102,9 +103,9 @@ class _Places:
     weight_bits: int
 
 
-def _places(ctx: JobContext) -> _Places:
+def _places(ctx: JobContext, shape: ModelShape) -> _Places:
     devices = {target.device: ctx.device(target.device) for target in ctx.spec.targets}
-    profiles = profiles_of(ctx.spec, lambda name: Device.from_dict(devices[name].identity))
+    profiles = profiles_of(ctx.spec, shape, lambda name: Device.from_dict(devices[name].identity))
     return _Places(
         states=tuple(
             ProfileState(device_id=devices[p.device].id, workload=p.workload.to_dict())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.space import SubnetConfig
-from search.training.evaluate import divergence, predict
+from search.training.evaluate import divergence, few, predict
 from search.training.loop import save_weights
-from search.training.losses import classification_loss
-from search.training.supernet import BatchOrder
+from search.training.order import BatchOrder
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
@@ -28,18 +27,19 @@ def run(ctx: JobContext) -> StepResult:
     order = BatchOrder(load_rows(ctx, state.blobs.train), ctx.spec.training.batch_size, ctx.seed)
     num_batches = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
     importance = measure_importance(
-        model, (order[step][1:] for step in range(num_batches)), classification_loss
+        model, (order[step][1:] for step in range(num_batches)), state.task.loss
     )
     rows = load_rows(ctx, state.blobs.search).spread(RANKING_ROWS)
-    before = predict(model, rows)
+    checked = few(rows, model.shape, RANKING_ROWS)
+    before = predict(model, checked)
     reorder_(model, importance)
-    difference = float((predict(model, rows) - before).abs().max())
+    difference = float((predict(model, checked) - before).abs().max())
     if difference > MAX_DIFFERENCE:
         raise RuntimeError(f"reordering changed the outputs by {difference}")
 
     def damage(subnet: SubnetConfig) -> float:
         ctx.check_abort()
-        return divergence(predict(model, rows, subnet), before)
+        return divergence(model, rows, subnet)
 
     layer_order = rank_layers(damage, SubnetConfig.full(state.model_shape))
     ctx.event(

@@ -52,7 +52,7 @@ def run(ctx: JobContext) -> StepResult:
         "baseline": _unsearched(ctx, state, first, "fp32", rows),
         "quantized_only": _unsearched(ctx, state, first, "int8", rows),
         "predictor": first.fit_report,
-        "supernet": {"convergence": list(state.convergence)},
+        "supernet": {"convergence": state.convergence},
         "search": search_figures(ctx, state),
     }
     quality = report["baseline"]["quality"] if report["baseline"] else None

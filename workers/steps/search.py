@@ -1,14 +1,14 @@
-"""One generation of NSGA-II: ask, evaluate, record. What is recorded already is not redone."""
+"""One generation of the search: ask, evaluate, record. What is recorded already is not redone."""
 
 from __future__ import annotations
 
-from search.evolution import EvaluatedGenotype, ask_generation
 from search.pareto import Candidate, ParetoFront
 from search.space import SubnetConfig
 from service.evaluations import Evaluation
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
+from workers.steps.searching import GenerationRun, search_task
 from workers.steps.state import State
 from workers.steps.training import drop_checkpoint
 
@@ -21,31 +21,22 @@ def run(ctx: JobContext) -> StepResult:
     drop_checkpoint(ctx, state.checkpoint)
     search = ctx.spec.search
     evaluator = Evaluator(ctx, state)
-    recorded = ctx.evaluations(SOURCE)
-    children = ask_generation(
-        state.search_space,
-        [_remembered(e) for e in recorded if e.generation < state.generation],
+    done = state.generation * search.population
+    total = search.num_evaluations * (1 + len(search.baselines))
+    generation = GenerationRun(
+        ctx=ctx,
+        evaluator=evaluator,
+        task=search_task(ctx, state, evaluator),
+        source=SOURCE,
+        sampler=search.sampler,
         generation=state.generation,
-        population=search.population,
-        seed=ctx.seed,
-        is_feasible=evaluator.is_feasible,
+        on_progress=lambda count: ctx.progress(done + count, total, "evaluations"),
     )
-    done = {e.index_in_generation for e in recorded if e.generation == state.generation}
-    total = 2 * search.population * search.generations  # as many again for the random baseline
-    for index, child in enumerate(children):
-        if index not in done:
-            ctx.check_abort()
-            evaluator.record(
-                child.subnet,
-                source=SOURCE,
-                generation=state.generation,
-                index=index,
-                genotype=child.genotype,
-            )
-        ctx.progress(state.generation * search.population + index + 1, total, "evaluations")
+    num_children = generation.advance()
     _announce(ctx, state.generation)
     state = state.updated(generation=state.generation + 1, checkpoint=None)
-    kind = "search" if state.generation < search.generations else "baseline"
+    is_over = state.generation == search.generations or num_children != search.population
+    kind = "baseline" if is_over else "search"
     return StepResult(next=NewStep(kind=kind, input=state.dump()))
 
 
@@ -55,16 +46,6 @@ def to_candidate(evaluation: Evaluation) -> Candidate:
         latency_ms=evaluation.metrics["latency_ms"],
         quality=evaluation.metrics["quality"],
         source=evaluation.source,
-    )
-
-
-def _remembered(evaluation: Evaluation) -> EvaluatedGenotype:
-    assert evaluation.genotype is not None
-    return EvaluatedGenotype(
-        generation=evaluation.generation,
-        genotype=evaluation.genotype,
-        latency_ms=evaluation.metrics["latency_ms"],
-        quality=evaluation.metrics["quality"],
     )
 
 

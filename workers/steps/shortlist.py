@@ -17,7 +17,7 @@ from workers.context import JobContext
 from workers.steps.data import load_network, set_threads, task_data
 from workers.steps.latencies import Latencies
 from workers.steps.state import StageRecord, State
-from workers.steps.training import drop_checkpoint
+from workers.steps.training import drop_checkpoint, loss_of, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,8 @@ def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[R
             learning_rate=2 * ctx.spec.training.learning_rate,
             seed=ctx.seed + 2,
             precision=state.training_precision,
+            loss=loss_of(ctx.spec.training, state.model_shape),
+            settings=settings_of(ctx.spec.training, state.model_shape),
         )
         distillation.run.advance(distillation.losses_at, should_stop=ctx.should_abort)
         ctx.check_abort()

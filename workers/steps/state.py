@@ -147,7 +147,7 @@ class State(Frozen):
     blobs: Blobs
     checkpoint: Checkpoint | None = None
     teacher_quality: float | None = None
-    convergence: tuple[dict[str, float], ...] = ()
+    convergence: dict[str, Any] = Field(default_factory=dict)
     generation: int = 0
     targets: tuple[Target, ...] = ()
     current_target: int = 0

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from search.model.importing import import_model
+from search.training.distributed import training_device
 from search.training.evaluate import evaluate
 from search.training.loop import TrainingRun, save_weights
-from search.training.supernet import BatchOrder, finetuning_losses
+from search.training.optimizer import Schedule
+from search.training.supernet import finetuning_losses
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_rows
 from workers.steps.prepare import link_model
 from workers.steps.state import State
-from workers.steps.training import num_steps, run_slice, schedule_for
+from workers.steps.training import num_steps, order_of, run_slice, settings_of
 
 
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("teacher")
     state = State.parse(ctx.input)
     training = ctx.spec.training
-    order = BatchOrder(load_rows(ctx, state.blobs.train), training.batch_size, ctx.seed)
+    order = order_of(training, load_rows(ctx, state.blobs.train), ctx.seed)
     model = import_model(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
+    model.to(training_device())
     total_steps = num_steps(training.teacher_epochs, order.steps_per_epoch)
     learner = TrainingRun(
         model,
-        schedule_for(training, total_steps),
+        Schedule(learning_rate=training.learning_rate, total_steps=total_steps),
         seed=ctx.seed,
         precision=state.training_precision,
+        settings=settings_of(training, state.model_shape),
     )
     checkpoint = run_slice(ctx, learner, finetuning_losses(model, order), state.checkpoint)
     state = state.updated(checkpoint=checkpoint)

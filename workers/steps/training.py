@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from search.training.loop import Schedule, TrainingRun
-from search.training.supernet import LossesAt
+from search.shape import ModelShape
+from search.training.distributed import training_device
+from search.training.loop import LossesAt, TrainingRun
+from search.training.losses import DistillationLoss
+from search.training.optimizer import OptimizerSettings
+from search.training.order import BatchOrder
+from search.training.rows import Rows
+from search.training.sampling import Sampling
 from service.schemas import TrainingSpec
 from workers.context import JobContext
 from workers.steps.data import set_threads
@@ -17,8 +24,41 @@ def num_steps(epochs: float, steps_per_epoch: int) -> int:
     return max(1, round(epochs * steps_per_epoch))
 
 
-def schedule_for(training: TrainingSpec, total_steps: int, *, factor: float = 1.0) -> Schedule:
-    return Schedule(learning_rate=training.learning_rate * factor, total_steps=total_steps)
+def order_of(training: TrainingSpec, rows: Rows, seed: int) -> BatchOrder:
+    return BatchOrder(
+        rows,
+        training.batch_size,
+        seed,
+        accumulation=training.accumulation,
+        device=training_device(),
+    )
+
+
+def sampling_of(training: TrainingSpec) -> Sampling:
+    return Sampling(
+        strategy=training.sampling,
+        num_random=training.num_random,
+        largest_every=training.largest_every,
+        width_first=training.width_first,
+    )
+
+
+def loss_of(training: TrainingSpec, shape: ModelShape) -> DistillationLoss:
+    return DistillationLoss.for_shape(shape, **training.loss.model_dump())
+
+
+def settings_of(
+    training: TrainingSpec, shape: ModelShape, *, average_decay: float = 0.0
+) -> OptimizerSettings:
+    """Of the model's kind, with the job's own values."""
+    usual = OptimizerSettings.for_shape(shape)
+    decay = training.weight_decay
+    return replace(
+        usual,
+        weight_decay=usual.weight_decay if decay is None else decay,
+        max_grad_norm=training.max_grad_norm,
+        average_decay=average_decay,
+    )
 
 
 def run_slice(

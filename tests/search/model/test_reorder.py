@@ -9,14 +9,14 @@ from search.model.reorder import Importance, measure_importance, rank_layers, re
 from search.space import SubnetConfig
 from search.training.batches import ordered_batches
 from search.training.evaluate import predict
-from search.training.losses import classification_loss
+from search.training.tasks import task_of
 from tests.search.small import SHAPE, batch, network, task
 
 
 def importance_of(seed: int = 0) -> Importance:
     rows = task()
     batches = ((given, rows.labels[places]) for places, given in ordered_batches(rows, 16))
-    return measure_importance(network(seed), batches, classification_loss)
+    return measure_importance(network(seed), batches, task_of(SHAPE).loss)
 
 
 def test_outputs_are_equal_before_and_after() -> None:
@@ -27,7 +27,7 @@ def test_outputs_are_equal_before_and_after() -> None:
         reorder_(model, importance)
         torch.testing.assert_close(model(given).logits, before, atol=1e-5, rtol=1e-5)
     again = measure_importance(
-        model, [(given, torch.zeros(5, dtype=torch.long))], classification_loss
+        model, [(given, torch.zeros(5, dtype=torch.long))], task_of(SHAPE).loss
     )
     assert len(again.heads) == SHAPE.num_layers
 
@@ -35,8 +35,8 @@ def test_outputs_are_equal_before_and_after() -> None:
 def test_units_come_to_stand_by_falling_importance() -> None:
     model, rows = network(), task()
     batches = [(given, rows.labels[places]) for places, given in ordered_batches(rows, 16)]
-    reorder_(model, measure_importance(model, batches, classification_loss))
-    after = measure_importance(model, batches, classification_loss)
+    reorder_(model, measure_importance(model, batches, task_of(SHAPE).loss))
+    after = measure_importance(model, batches, task_of(SHAPE).loss)
     for units in (*after.heads, *after.neurons):
         assert torch.all(units.diff() <= 1e-6)
 
@@ -68,4 +68,4 @@ def test_layers_go_in_the_order_of_least_damage() -> None:
 
 def test_importance_of_no_batches_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one batch"):
-        measure_importance(network(), [], classification_loss)
+        measure_importance(network(), [], task_of(SHAPE).loss)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from search.training.batches import TokenRows, epoch_order, ordered_batches
+from search.training.tasks import IGNORED
 from tests.search.small import task
 
 
@@ -32,11 +35,46 @@ def test_a_batch_is_padded_and_masked() -> None:
     assert torch.all(batch.inputs[batch.attention_mask == 0] == 0)
 
 
-def test_rows_survive_a_file(tmp_path: Path) -> None:
-    rows = task(12)
+@pytest.fixture(params=["labels", "pairs", "token labels", "vectors"])
+def rows(request: pytest.FixtureRequest) -> TokenRows:
+    plain = task(12)
+    types = (torch.arange(len(plain.tokens)) % 2).to(torch.int8)
+    per_token = torch.arange(len(plain.tokens)) % 5
+    return {
+        "labels": plain,
+        "pairs": replace(plain, token_types=types),
+        "token labels": replace(plain, labels=per_token, has_token_labels=True),
+        "vectors": replace(plain, labels=torch.randn(12, 7)),
+    }[request.param]
+
+
+def test_rows_survive_a_file(rows: TokenRows, tmp_path: Path) -> None:
     rows.save(tmp_path / "rows.safetensors")
     again = TokenRows.load(tmp_path / "rows.safetensors")
-    assert all(torch.equal(getattr(again, n), getattr(rows, n)) for n in rows.__slots__)
+    assert again.has_token_labels == rows.has_token_labels
+    assert (again.token_types is None) == (rows.token_types is None)
+    for places in ([3], [0, 11, 5]):
+        for mine, theirs in zip(again.batch(places), rows.batch(places), strict=True):
+            assert mine is theirs is None or torch.equal(mine, theirs)
+        assert torch.equal(again.labels_of(places), rows.labels_of(places))
+
+
+def test_chosen_rows_are_what_they_were(rows: TokenRows) -> None:
+    places = [7, 2, 9]
+    chosen = rows.select(places)
+    assert len(chosen) == 3
+    for mine, theirs in zip(chosen.batch([0, 1, 2]), rows.batch(places), strict=True):
+        assert mine is theirs is None or torch.equal(mine, theirs)
+    assert torch.equal(chosen.labels_of([0, 1, 2]), rows.labels_of(places))
+
+
+def test_labels_of_tokens_are_padded_like_the_batch() -> None:
+    plain = task(8)
+    rows = replace(plain, labels=torch.arange(len(plain.tokens)), has_token_labels=True)
+    batch, labels = rows.batch([0, 3]), rows.labels_of([0, 3])
+    assert labels.shape == batch.inputs.shape
+    assert torch.equal(labels != IGNORED, batch.attention_mask.bool())
+    assert labels[1, 0] == rows.offsets[3]
 
 
 def test_a_smaller_sample_is_spread_over_sorted_data() -> None:

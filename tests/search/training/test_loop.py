@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from search.model.transformer import ElasticTransformer
-from search.training.loop import Schedule, TrainingRun, load_weights_, save_weights
-from search.training.supernet import BatchOrder, LossesAt, supernet_losses
+from search.training.loop import LossesAt, TrainingRun, load_weights_, save_weights
+from search.training.losses import DistillationLoss
+from search.training.optimizer import Schedule
+from search.training.order import BatchOrder
+from search.training.sampling import Sampling, SubnetSampler
+from search.training.supernet import supernet_losses
 from search.training.teacher import TeacherOutputs
 from tests.search.small import SHAPE, SPACE, network, task
 
@@ -20,7 +24,9 @@ def begun() -> tuple[TrainingRun, LossesAt]:
     model = network(1).train()
     target_of = TeacherOutputs(network(), rows, tuple(range(SHAPE.num_layers)))
     run = TrainingRun(model, Schedule(learning_rate=1e-2, total_steps=TOTAL_STEPS), seed=3)
-    return run, supernet_losses(model, target_of, BatchOrder(rows, 16, 3), SPACE, seed=3)
+    sampler = SubnetSampler(SPACE, Sampling(), total_steps=TOTAL_STEPS, seed=3)
+    loss = DistillationLoss.for_shape(SHAPE)
+    return run, supernet_losses(model, BatchOrder(rows, 16, 3), sampler, target_of, loss)
 
 
 def weights(model: ElasticTransformer) -> dict[str, torch.Tensor]:
