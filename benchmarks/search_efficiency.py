@@ -236,7 +236,7 @@ def _crossings(truth: Truth, of: Mapping[str, Sequence[Run]]) -> dict[str, dict[
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--from-table", type=Path, default=TABLE, help="CSV of a space's networks")
     parser.add_argument("--build-table", action="store_true", help="train and evaluate it anew")
@@ -244,7 +244,7 @@ def main() -> int:
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--population", type=int, default=POPULATION)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.build_table:
         from benchmarks.subnet_table_build import build_table
 

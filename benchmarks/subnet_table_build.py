@@ -20,18 +20,20 @@ from torch import Tensor
 from benchmarks.common import MINILM
 from benchmarks.subnet_table import Entry, write_table
 from examples.movie_reviews.prepare import model_folder, prepare_data
+from search.data.dataset import read_dataset
 from search.genotypes import all_networks
 from search.model.importing import import_model
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.model.transformer import Batch, ElasticTransformer, Pass
 from search.space import PRECISIONS, SearchSpace, SubnetConfig
-from search.training.batches import TokenRows, ordered_batches
-from search.training.dataset import read_dataset, split_rows
+from search.training.batches import ordered_batches
+from search.training.encoding import encode_splits
 from search.training.evaluate import divergence, evaluate
 from search.training.loop import LossesAt, TrainingRun, load_weights_, save_weights
 from search.training.losses import DistillationLoss
 from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
+from search.training.rows import Rows
 from search.training.sampling import Sampling, SubnetSampler
 from search.training.supernet import finetuning_losses, freeze_words_, supernet_losses
 from search.training.tasks import task_of
@@ -70,13 +72,14 @@ def build_table(path: Path, state: Path, *, num_rows: int) -> None:
         logits_of[subnet] = logits
         if len(logits_of) % 100 == 0:
             print(f"{len(logits_of)} of {len(subnets)} networks", flush=True)
-    write_table(path, (_entry(subnet, logits_of[subnet], rows.labels) for subnet in subnets))
-    right = [(logits_of[subnet].argmax(-1) == rows.labels).numpy() for subnet in subnets]
+    labels = rows.labels_of(range(len(rows)))
+    write_table(path, (_entry(subnet, logits_of[subnet], labels) for subnet in subnets))
+    right = [(logits_of[subnet].argmax(-1) == labels).numpy() for subnet in subnets]
     np.save(state / "right.npy", np.packbits(right, axis=1))
 
 
 def evaluate_all(
-    model: ElasticTransformer, rows: TokenRows, subnets: Sequence[SubnetConfig]
+    model: ElasticTransformer, rows: Rows, subnets: Sequence[SubnetConfig]
 ) -> Iterator[tuple[SubnetConfig, Tensor]]:
     """Every subnet with its logits (rows, labels), as if each were run by itself."""
     places, batches = zip(*ordered_batches(rows, EVALUATION_BATCH), strict=True)
@@ -142,26 +145,15 @@ def _entry(subnet: SubnetConfig, logits: Tensor, labels: Tensor) -> Entry:
 # --- the supernet ------------------------------------------------------------------------------
 
 
-def _read_rows(state: Path) -> tuple[TokenRows, TokenRows]:
+def _read_rows(state: Path) -> tuple[Rows, Rows]:
     """Training and search split."""
     data = read_dataset(prepare_data(state))
-    splits = split_rows(data, SEED)
-    tokenizer = model_folder() / "tokenizer.json"
-    train, search = (
-        TokenRows.from_texts(
-            [data.texts[i] for i in places],
-            [data.labels[i] for i in places],
-            tokenizer,
-            MAX_SEQ_LEN,
-        )
-        for places in (splits.train, splits.search)
-    )
-    return train, search
+    splits = data.split(SEED)
+    rows = dict(encode_splits(data, splits, model_folder(), MINILM, max_seq_len=MAX_SEQ_LEN))
+    return rows["train"], rows["search"]
 
 
-def _trained(
-    state: Path, train: TokenRows, search: TokenRows
-) -> tuple[ElasticTransformer, SearchSpace]:
+def _trained(state: Path, train: Rows, search: Rows) -> tuple[ElasticTransformer, SearchSpace]:
     teacher = import_model(model_folder(), MINILM, SEED)
     order = BatchOrder(train, BATCH_SIZE, SEED)
     _train(state / "teacher.safetensors", teacher, finetuning_losses(teacher, order), order)
@@ -183,7 +175,7 @@ def _trained(
     return supernet, space
 
 
-def _reorder_(teacher: ElasticTransformer, order: BatchOrder, rows: TokenRows) -> tuple[int, ...]:
+def _reorder_(teacher: ElasticTransformer, order: BatchOrder, rows: Rows) -> tuple[int, ...]:
     """Sorts heads and neurons by importance; the layers from the most important on."""
     batches = (order[step][1:] for step in range(IMPORTANCE_BATCHES))
     importance = measure_importance(teacher, batches, task_of(MINILM).loss)

@@ -6,13 +6,12 @@ this touches a database: a caller asks for networks, evaluates them and remember
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from search.costs import flops
 from search.evolution import SearchTask
 from search.objectives import FLOPS, QUALITY, Floats
 from search.shape import ModelShape
@@ -35,7 +34,11 @@ def uniform_networks(task: SearchTask, count: int) -> list[SubnetConfig]:
 
 
 def hardware_agnostic(
-    task: SearchTask, shape: ModelShape, *, seq_len: int, budget_ratio: float
+    task: SearchTask,
+    shape: ModelShape,
+    flops_of: Callable[[SubnetConfig], int],
+    *,
+    budget_ratio: float,
 ) -> SearchTask:
     """The same search by FLOPs in place of latency: what is done when the device is unknown.
 
@@ -43,15 +46,15 @@ def hardware_agnostic(
     judged by latency, as everything is.
 
     Args:
+        flops_of: operations of a network at the size of input that counts.
         budget_ratio: the loosest budget as a share of the unsearched model's latency.
     """
-    full = flops(shape, SubnetConfig.full(shape), seq_len=seq_len)
+    limit = budget_ratio * flops_of(SubnetConfig.full(shape))
 
     def known(subnets: Sequence[SubnetConfig]) -> Floats:
-        counted = [flops(shape, subnet, seq_len=seq_len) for subnet in subnets]
-        return np.array(counted, dtype=np.float64).reshape(-1, 1)
+        return np.array([flops_of(s) for s in subnets], dtype=np.float64).reshape(-1, 1)
 
     def are_feasible(subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
-        return known(subnets)[:, 0] <= budget_ratio * full
+        return known(subnets)[:, 0] <= limit
 
     return replace(task, objectives=(FLOPS, QUALITY), known=known, are_feasible=are_feasible)

@@ -59,6 +59,35 @@ def size_bytes(shape: ModelShape, subnet: SubnetConfig) -> int:
     return total
 
 
+def peak_memory_bytes(
+    shape: ModelShape,
+    subnet: SubnetConfig,
+    *,
+    seq_len: int,
+    batch_size: int = 1,
+    past_len: int = 0,
+) -> int:
+    """Bytes that one forward pass must hold at once: weights, cache, and the widest moment.
+
+    That is attention with its scores, a feed-forward layer at its full width, or the answer,
+    whichever is more; activations count as floats. What a runtime keeps besides is left out.
+    """
+    tokens, cached = batch_size * seq_len, batch_size * (past_len + seq_len) * bool(past_len)
+    stream = tokens * subnet.width_in(shape)
+    widest = cache = 0
+    for num_heads, ffn_dim in zip(subnet.num_heads, subnet.ffn_dim, strict=True):
+        queries = num_heads * shape.head_dim
+        pairs = 2 * queries // shape.queries_per_group  # keys and values
+        scores = tokens * num_heads * (seq_len + past_len)
+        neurons = tokens * ffn_dim * (2 if shape.is_gated else 1)
+        widest = max(widest, tokens * (queries + pairs) + scores, neurons)
+        cache += cached * pairs
+    outputs = shape.vocab_size if shape.task == "language-modelling" else shape.num_labels
+    answers = (tokens if shape.answers_per_token else batch_size) * outputs
+    activations = 2 * stream + max(widest, answers)  # a layer's input stays for the residual
+    return size_bytes(shape, subnet) + BYTES_PER_FLOAT * (activations + cache)
+
+
 def _answer_macs(shape: ModelShape, dim: int, seq_len: int) -> int:
     """Pooling, a product with the mask, and the head."""
     outputs = shape.vocab_size if shape.task == "language-modelling" else shape.num_labels

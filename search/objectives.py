@@ -36,6 +36,7 @@ LATENCY = Objective(name="latency_ms")
 FLOPS = Objective(name="flops")
 SIZE = Objective(name="size_bytes")
 PARAMS = Objective(name="num_params")
+PEAK_MEMORY = Objective(name="peak_memory_bytes")
 
 
 def to_losses(objectives: Sequence[Objective], values: npt.ArrayLike) -> Floats:

@@ -155,7 +155,10 @@ class SearchSpace:
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
                 raise InvalidInput(f"space.{name}", f"must ascend from at least 1, got {values}")
         if self.num_layers[-1] > len(self.layer_order):
-            raise InvalidInput("space.num_layers", f"the model has {len(self.layer_order)} layers")
+            raise InvalidInput(
+                "space.num_layers",
+                f"the model has {len(self.layer_order)}, got {self.num_layers[-1]}",
+            )
         if not self.precision or not set(self.precision) <= set(PRECISIONS):
             raise InvalidInput("space.precision", f"choose from {PRECISIONS}")
         if not 1 <= self.precision_groups <= len(self.layer_order):
@@ -215,7 +218,7 @@ class SearchSpace:
         ):
             values = getattr(self, gene)
             if values and values[-1] > highest:
-                raise InvalidInput(f"space.{gene}", f"the model has {highest}, not {values[-1]}")
+                raise InvalidInput(f"space.{gene}", f"the model has {highest}, got {values[-1]}")
         group = shape.queries_per_group
         if any(heads % group for heads in self.num_heads):
             raise InvalidInput(

@@ -174,13 +174,21 @@ class Client(DeviceCalls):
             raise InvalidInput("model.path", f"{str(folder)!r} holds none of {MODEL_FILES[:2]}")
         return self._upload("model", files, {})
 
-    def upload_file(self, path: Path, *, text: str = "text", label: str = "label") -> Upload:
-        """Upload a data file (.csv or .jsonl) with these columns."""
+    def upload_file(
+        self,
+        path: Path,
+        *,
+        task: str = "text-classification",
+        columns: Mapping[str, str | None] | None = None,
+    ) -> Upload:
+        """Upload a data file for a task; `columns` by role, as `DataSource` has them."""
         if not path.is_file():
             raise InvalidInput("data.path", f"{str(path)!r} is not a file")
-        return self._upload("dataset", [path], {"text": text, "label": label})
+        return self._upload("dataset", [path], {"task": task, **(columns or {})})
 
-    def _upload(self, kind: str, paths: Iterable[Path], columns: Mapping[str, str]) -> Upload:
+    def _upload(
+        self, kind: str, paths: Iterable[Path], columns: Mapping[str, str | None]
+    ) -> Upload:
         by_name = {path.name: path for path in paths}
         files = [
             {"name": name, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}

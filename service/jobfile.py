@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from search.errors import InvalidInput
 from service.client import Client
-from service.schemas import JobSpec, Name, Strict
+from service.schemas import DataColumns, JobSpec, Name, Strict
 from service.validation import WrongField, field_errors
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,9 +38,8 @@ class _ModelSource(_Source):
     pass
 
 
-class _DataSource(_Source):
-    text: Name = "text"
-    label: Name = "label"
+class _DataSource(_Source, DataColumns):
+    pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +61,8 @@ class JobFile:
         if self.data.path is not None:
             say(f"uploading the data from {self.data.path}")
             path = self._place(self.data.path)
-            data = client.upload_file(path, text=self.data.text, label=self.data.label).id
+            columns = self.data.columns
+            data = client.upload_file(path, task=self.spec.task, columns=columns).id
         assert model is not None
         assert data is not None
         return self.spec.model_copy(
@@ -89,11 +89,10 @@ def parse_job(content: Mapping[str, Any], folder: Path) -> JobFile:
     """The same for a job that is not in a file; paths are relative to `folder`."""
     model = _check(_ModelSource, content.get("model"), "model")
     data = _check(_DataSource, content.get("data"), "data")
-    columns = {"text": data.text, "label": data.label}
     whole = {
         **content,
         "model": {"upload": model.upload or PENDING},
-        "data": {"upload": data.upload or PENDING, **columns},
+        "data": {"upload": data.upload or PENDING, **data.columns},
     }
     return JobFile(spec=_check(JobSpec, whole, ""), folder=folder, model=model, data=data)
 

@@ -37,15 +37,39 @@ class ModelSource(Strict):
     """Id of a finished upload of kind `model`."""
 
 
-class DataSource(Strict):
+TaskName = Literal[
+    "text-classification",
+    "pair-classification",
+    "token-classification",
+    "sentence-embedding",
+    "language-modelling",
+    "image-classification",
+]
+
+
+class DataColumns(Strict):
+    """What the columns (or keys, or arrays) of a data file are called; None: as is usual."""
+
+    text: Name | None = None
+    """Column of the texts, `text`; in token classification of the lists of words, `tokens`."""
+
+    text_pair: Name | None = None
+    """Column of the second texts, `text_pair`, in pair classification."""
+
+    image: Name | None = None
+    """Array of the images, `images`, in image classification."""
+
+    label: Name | None = None
+    """Column of the labels, `label`; in token classification `tags`, beside images `labels`."""
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        return {role: getattr(self, role) for role in DataColumns.model_fields}
+
+
+class DataSource(DataColumns):
     upload: Name
     """Id of a finished upload of kind `dataset`."""
-
-    text: Name = "text"
-    """Column of the texts."""
-
-    label: Name = "label"
-    """Column of the labels."""
 
 
 class WorkloadSpec(Strict):
@@ -240,8 +264,8 @@ class SearchSpec(Strict):
     """`surrogate` evolves on a learned model of quality and evaluates only what promises most;
     `nsga3` is for four objectives and more; `gp` needs seconds for each network."""
 
-    objectives: list[Literal["flops", "num_params", "size_bytes"]] = []
-    """What is kept low beside the latency of every target."""
+    objectives: list[Literal["flops", "num_params", "size_bytes", "peak_memory_bytes"]] = []
+    """What is kept low beside the latency of every target; each is counted, not measured."""
 
     baselines: list[Literal["random", "uniform", "flops"]] = ["random", "uniform", "flops"]
     """Searched for comparison, each with at most as many evaluations as the search."""
@@ -288,7 +312,7 @@ class JobSpec(Strict):
     name: Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)] = ""
     model: ModelSource
     data: DataSource
-    task: Literal["text-classification"] = "text-classification"
+    task: TaskName = "text-classification"
     targets: list[TargetSpec] = Field(min_length=1, max_length=8)
     supernet_of: Name | None = None
     """Id of an earlier search of the same model and data: its supernet is searched again, for
@@ -407,14 +431,11 @@ class UploadFile(Strict):
     sha256: Sha256
 
 
-class NewUpload(Strict):
+class NewUpload(DataColumns):
     kind: Literal["model", "dataset"]
     files: list[UploadFile] = Field(min_length=1, max_length=64)
-    text: Name = "text"
-    """Dataset only: column of the texts."""
-
-    label: Name = "label"
-    """Dataset only: column of the labels."""
+    task: TaskName = "text-classification"
+    """Dataset only: what it is to be read for. Its columns are asked for as well."""
 
     @model_validator(mode="after")
     def _names_each_file_once(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -10,6 +11,8 @@ from predictors.key import predictor_key, shape_key
 from predictors.predictor import LatencyPredictor, anchors_by_size
 from predictors.reach import fastest_ms, resolve_budget
 from predictors.workload_predictor import WorkloadPredictor
+from search.data.dataset import columns_of
+from search.data.images import check_image_size
 from search.errors import BudgetUnreachable, InvalidInput
 from search.shape import ModelShape
 from search.space import SearchSpace
@@ -21,7 +24,7 @@ from service.onboardings import check_space, identity_of
 from service.predictor_store import find_predictor
 from service.profiles import Profile, Profiles, profiles_of, space_of
 from service.schemas import JobSpec
-from service.uploads import files_of, read_upload
+from service.uploads import check_model, files_of, read_upload
 from service.warm_start import check_warm_start
 
 FRESH_SECONDS = 24 * 3600.0
@@ -32,16 +35,35 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     """Raises: InvalidInput for the first thing that would make the job fail later."""
     model = _ready_upload(session, spec.model.upload, "model", "model.upload")
     data = _ready_upload(session, spec.data.upload, "dataset", "data.upload")
-    columns = data.summary or {}
-    if (columns.get("text"), columns.get("label")) != (spec.data.text, spec.data.label):
-        file = files_of(session, data.id)[0]
-        read_upload(store, file, text=spec.data.text, label=spec.data.label)
-    shape = ModelShape.from_dict({**(model.summary or {})["shape"], "num_labels": 2})
+    shape = _shape(session, store, model, spec.task)
+    data_summary = _data_summary(session, store, data, spec)
+    if shape.reads_images:
+        check_image_size(data_summary, shape)
     _check_length(spec, shape)
     profiles = _profiles(session, spec, shape)
     check_space(spec.space, shape)
     check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
     _check_budgets(session, spec, profiles, shape)
+
+
+def _shape(session: Session, store: ArtifactStore, model: Upload, task: str) -> ModelShape:
+    known = (model.summary or {})["shape"]
+    if known["task"] == task:
+        return ModelShape.from_dict({"num_labels": 2, **known})
+    return check_model(store, files_of(session, model.id), task)
+
+
+def _data_summary(
+    session: Session, store: ArtifactStore, data: Upload, spec: JobSpec
+) -> dict[str, Any]:
+    """What is known of the data, read again where the upload was not checked for this task."""
+    summary = data.summary or {}
+    wanted = {"task": spec.task, **columns_of(spec.task, spec.data.columns)}
+    if wanted.items() <= {"task": "text-classification", **summary}.items():
+        return summary
+    return read_upload(
+        store, files_of(session, data.id)[0], spec.task, spec.data.columns
+    ).summary()
 
 
 def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Upload:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
+from search.data.dataset import Dataset, columns_of, formats, read_dataset
 from search.errors import InvalidInput
 from search.model.checkpoint import check_file_names, check_model_folder
-from search.training.dataset import FORMATS, Dataset, read_dataset
+from search.shape import ModelShape
 from service.artifacts import ArtifactStore
 from service.db import epoch_now
 from service.models import ArtifactRow, Upload, UploadFile
@@ -34,9 +35,10 @@ def create_upload(session: Session, new: NewUpload) -> Upload:
         _check_model_names(names)
         summary = None
     else:
-        if len(names) != 1 or PurePath(names[0]).suffix.lower() not in FORMATS:
-            raise InvalidInput("files", f"must be one file that ends in {' or '.join(FORMATS)}")
-        summary = {"text": new.text, "label": new.label}
+        if len(names) != 1 or PurePath(names[0]).suffix.lower() not in formats(new.task):
+            known = " or ".join(formats(new.task))
+            raise InvalidInput("files", f"must be one file that ends in {known}")
+        summary = {"task": new.task, **columns_of(new.task, new.columns)}
     upload = Upload(kind=new.kind, summary=summary)
     session.add(upload)
     session.flush()
@@ -81,14 +83,22 @@ def check_upload(session: Session, store: ArtifactStore, upload: Upload) -> dict
     if missing:
         raise Conflict(f"not received yet: {', '.join(missing)}")
     if upload.kind == "model":
-        return _check_model(store, files)
-    columns = upload.summary or {}
-    dataset = read_upload(store, files[0], text=columns["text"], label=columns["label"])
-    return {**columns, **dataset.summary()}
+        checked = check_model(store, files)
+        shape = checked.to_dict()
+        if checked.task not in ("language-modelling", "sentence-embedding"):
+            del shape["num_labels"]  # the data decide
+        return {"shape": shape, "size_bytes": sum(file.size_bytes for file in files)}
+    known = dict(upload.summary or {})
+    task = known.pop("task", "text-classification")
+    dataset = read_upload(store, files[0], task, known)
+    return {"task": task, **known, **dataset.summary()}
 
 
-def read_upload(store: ArtifactStore, file: UploadFile, *, text: str, label: str) -> Dataset:
-    return read_dataset(store.path(file.sha256), text=text, label=label, name=file.name)
+def read_upload(
+    store: ArtifactStore, file: UploadFile, task: str, columns: Mapping[str, str | None]
+) -> Dataset:
+    path = store.path(file.sha256)
+    return read_dataset(path, task=task, columns=columns, name=file.name)
 
 
 def delete_upload(session: Session, upload_id: str) -> list[str]:
@@ -128,11 +138,11 @@ def _check_model_names(names: list[str]) -> None:
             raise InvalidInput(name, f"is not needed; files end in {', '.join(MODEL_SUFFIXES)}")
 
 
-def _check_model(store: ArtifactStore, files: list[UploadFile]) -> dict[str, Any]:
+def check_model(
+    store: ArtifactStore, files: list[UploadFile], task: str | None = None
+) -> ModelShape:
+    """Raises: InvalidInput when the files are no model, or none for the task."""
     with tempfile.TemporaryDirectory(prefix="snugnet-model-") as folder:
         for file in files:
             (Path(folder) / file.name).symlink_to(store.path(file.sha256))
-        checked = check_model_folder(Path(folder))
-    shape = checked.shape.to_dict()
-    del shape["num_labels"]  # the data decide
-    return {"shape": shape, "size_bytes": sum(file.size_bytes for file in files)}
+        return check_model_folder(Path(folder), task=task).shape

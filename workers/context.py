@@ -174,7 +174,7 @@ class JobContext:
         """Metrics of an equal network that was evaluated at the same fidelity: by this job, or by
         the one whose supernet it searches."""
         with self._database.read() as session:
-            for job_id in filter(None, (self.job_id, self.spec.supernet_of)):
+            for job_id in filter(None, (self.job_id, self.spec_json.get("supernet_of"))):
                 found = evaluations.cached_quality(session, job_id, fingerprint, fidelity)
                 if found is not None:
                     return found

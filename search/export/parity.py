@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-import torch
 from torch import Tensor
 
 from search.errors import SnugnetError
-from search.training.batches import TokenRows
+from search.export.running import file_answers
+from search.shape import ModelShape
+from search.training.rows import Rows
+from search.training.tasks import task_of
 
 MAX_FP32_ERROR = 1e-3
 MIN_INT8_AGREEMENT = 0.95
@@ -25,31 +25,18 @@ class ParityError(SnugnetError):
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest difference of a logit, and the share of rows with the same label."""
+    """Largest difference of a logit, and the share of answers that are the same (of vectors, the
+    mean of their cosines)."""
 
     max_error: float
     agreement: float
     num_rows: int
 
 
-def onnx_logits(path: Path, rows: TokenRows) -> Tensor:
-    """Logits of every row, one row a call, as a deployed network is called."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    logits = []
-    for place in range(len(rows)):
-        batch = rows.batch([place])
-        feed = {
-            "input_ids": batch.inputs.numpy(),
-            "attention_mask": batch.attention_mask.numpy(),
-        }
-        logits.append(session.run(["logits"], feed)[0])
-    return torch.from_numpy(np.concatenate(logits))
-
-
-def check_parity(path: Path, rows: TokenRows, expected: Tensor, *, precision: str) -> Parity:
-    """Compares the file with the trained network's `expected` logits, (rows, labels).
+def check_parity(
+    path: Path, rows: Rows, expected: Tensor, shape: ModelShape, *, precision: str
+) -> Parity:
+    """Compares the file with the trained network's `expected` answers, as `predict` gives them.
 
     fp32 must agree to rounding. int8 is compared with its simulation in training, which rounds
     alike but sums in another order: labels must agree.
@@ -57,10 +44,10 @@ def check_parity(path: Path, rows: TokenRows, expected: Tensor, *, precision: st
     Raises:
         ParityError: it does not.
     """
-    actual = onnx_logits(path, rows)
+    actual = file_answers(path, rows)
     parity = Parity(
         max_error=float((actual - expected).abs().max()),
-        agreement=float((actual.argmax(-1) == expected.argmax(-1)).double().mean()),
+        agreement=task_of(shape).agreement(actual, expected),
         num_rows=len(rows),
     )
     if precision == "fp32" and parity.max_error > MAX_FP32_ERROR:
@@ -69,7 +56,7 @@ def check_parity(path: Path, rows: TokenRows, expected: Tensor, *, precision: st
         )
     if parity.agreement < MIN_INT8_AGREEMENT:
         raise ParityError(
-            f"{path.name} gives the label of the trained network for {parity.agreement:.1%} "
-            f"of {len(rows)} rows only"
+            f"{path.name} answers as the trained network for {parity.agreement:.1%} of "
+            f"{len(rows)} rows only"
         )
     return parity

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
-from search.families.config import Config
+from search.families.config import Config, activation_name
 from search.families.family import Family, Part, StoredTensor, linear, norm, same, token_head
 from search.shape import ModelShape
 
@@ -40,6 +41,25 @@ def read_shape(config: Config, task: str, *, unused_positions: int = 0) -> Model
         norm_eps=config.number("layer_norm_eps", 1e-12, 0, 1),
         activation=config.activation("hidden_act", "gelu"),
     )
+
+
+def write_config(shape: ModelShape, *, unused_positions: int = 0) -> dict[str, Any]:
+    class_name = "Roberta" if unused_positions else "Bert"
+    kind = "ForTokenClassification" if shape.task == "token-classification" else "Model"
+    config: dict[str, Any] = {
+        "model_type": shape.family,
+        "architectures": [class_name + kind],
+        "num_hidden_layers": shape.num_layers,
+        "hidden_size": shape.embed_dim,
+        "num_attention_heads": shape.num_heads,
+        "intermediate_size": shape.ffn_dim,
+        "max_position_embeddings": shape.max_seq_len + unused_positions,
+        "type_vocab_size": shape.num_token_types,
+        "vocab_size": shape.vocab_size,
+        "layer_norm_eps": shape.norm_eps,
+        "hidden_act": activation_name(shape.activation),
+    }
+    return config | {"pad_token_id": unused_positions - 1} if unused_positions else config
 
 
 def body(shape: ModelShape, *, unused_positions: int = 0) -> Iterator[StoredTensor]:
@@ -78,6 +98,7 @@ BERT = Family(
     read_shape=read_shape,
     body=body,
     head=token_head,
+    write_config=write_config,
 )
 ROBERTA = Family(
     name="roberta",
@@ -88,4 +109,5 @@ ROBERTA = Family(
     read_shape=partial(read_shape, unused_positions=ROBERTA_UNUSED_POSITIONS),
     body=partial(body, unused_positions=ROBERTA_UNUSED_POSITIONS),
     head=token_head,
+    write_config=partial(write_config, unused_positions=ROBERTA_UNUSED_POSITIONS),
 )

@@ -18,6 +18,11 @@ ACTIVATIONS = {
 }
 
 
+def activation_name(activation: str) -> str:
+    """As config.json has it."""
+    return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
+
+
 class Config:
     """Typed access; whatever does not fit is an `InvalidInput` that names the key."""
 

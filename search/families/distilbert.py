@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from search.families.bert import TASKS
-from search.families.config import Config
+from search.families.config import Config, activation_name
 from search.families.family import Family, StoredTensor, linear, norm, same, token_head
 from search.shape import ModelShape
 
@@ -26,6 +27,21 @@ def read_shape(config: Config, task: str) -> ModelShape:
         num_labels=0,
         activation=config.activation("activation", "gelu"),
     )
+
+
+def write_config(shape: ModelShape) -> dict[str, Any]:
+    is_tagger = shape.task == "token-classification"
+    return {
+        "model_type": "distilbert",
+        "architectures": ["DistilBertForTokenClassification" if is_tagger else "DistilBertModel"],
+        "n_layers": shape.num_layers,
+        "dim": shape.embed_dim,
+        "n_heads": shape.num_heads,
+        "hidden_dim": shape.ffn_dim,
+        "max_position_embeddings": shape.max_seq_len,
+        "vocab_size": shape.vocab_size,
+        "activation": activation_name(shape.activation),
+    }
 
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
@@ -54,4 +70,5 @@ DISTILBERT = Family(
     read_shape=read_shape,
     body=body,
     head=token_head,
+    write_config=write_config,
 )

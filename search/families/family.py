@@ -52,6 +52,8 @@ class Family:
         body: every tensor that the layers and embeddings need.
         head: tensors of a head that the file may hold; a fresh one is made where it does not, or
             where it has another number of labels.
+        write_config: the inverse of `read_shape`, for a folder that a network is exported to; None
+            where that is not offered.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Family:
     read_shape: Callable[[Config, str], ModelShape]
     body: Callable[[ModelShape], Iterator[StoredTensor]]
     head: Callable[[ModelShape], Iterator[StoredTensor]]
+    write_config: Callable[[ModelShape], dict[str, Any]] | None = None
 
     @property
     def reads_images(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from search.families.config import Config
+from search.families.config import Config, activation_name
 from search.families.family import (
     Family,
     Part,
@@ -43,6 +43,22 @@ def read_shape(config: Config, task: str) -> ModelShape:
         activation=config.activation("activation_function", "gelu_new"),
         has_tied_head=config.flag("tie_word_embeddings", True),
     )
+
+
+def write_config(shape: ModelShape) -> dict[str, Any]:
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": shape.num_layers,
+        "n_embd": shape.embed_dim,
+        "n_head": shape.num_heads,
+        "n_inner": shape.ffn_dim,
+        "n_positions": shape.max_seq_len,
+        "vocab_size": shape.vocab_size,
+        "layer_norm_epsilon": shape.norm_eps,
+        "activation_function": activation_name(shape.activation),
+        "tie_word_embeddings": shape.has_tied_head,
+    }
 
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
@@ -103,4 +119,5 @@ GPT2 = Family(
     read_shape=read_shape,
     body=body,
     head=vocabulary_head,
+    write_config=write_config,
 )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from search.errors import InvalidInput
-from search.families.config import CONFIG_FILE, Config
+from search.families.config import CONFIG_FILE, Config, activation_name
 from search.families.family import Family, StoredTensor, linear, norm, same, vocabulary_head
 from search.shape import ModelShape
 
@@ -73,6 +74,30 @@ def _head_dim(config: Config, embed_dim: int, num_heads: int, family: str) -> in
     return head_dim
 
 
+def write_config(shape: ModelShape) -> dict[str, Any]:
+    class_name = shape.family.capitalize()
+    config: dict[str, Any] = {
+        "model_type": shape.family,
+        "architectures": [f"{class_name}ForCausalLM"],
+        "num_hidden_layers": shape.num_layers,
+        "hidden_size": shape.embed_dim,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.ffn_dim,
+        "max_position_embeddings": shape.max_seq_len,
+        "vocab_size": shape.vocab_size,
+        "rms_norm_eps": shape.norm_eps,
+        "rope_theta": shape.rope_theta,
+        "hidden_act": activation_name(shape.activation),
+        "tie_word_embeddings": shape.has_tied_head,
+    }
+    if shape.family == "qwen2":
+        return config
+    config["attention_bias"] = shape.has_qkv_bias
+    return config if shape.family == "qwen3" else config | {"mlp_bias": shape.has_ffn_bias}
+
+
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
     dim, ffn = shape.embed_dim, shape.ffn_dim
     inner, kv = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
@@ -120,6 +145,7 @@ def _family(name: str) -> Family:
         read_shape=partial(read_shape, family=name),
         body=body,
         head=vocabulary_head,
+        write_config=write_config,
     )
 
 

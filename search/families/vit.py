@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from search.errors import InvalidInput
-from search.families.config import CONFIG_FILE, Config
+from search.families.config import CONFIG_FILE, Config, activation_name
 from search.families.family import Family, Part, StoredTensor, linear, norm, same, token_head
 from search.shape import ModelShape
 
@@ -44,6 +44,24 @@ def read_shape(config: Config, task: str, *, family: str) -> ModelShape:
         num_channels=config.size("num_channels", default=3, largest=64),
         num_prefix_tokens=num_prefix_tokens,
     )
+
+
+def write_config(shape: ModelShape) -> dict[str, Any]:
+    class_name = {"vit": "ViT", "deit": "DeiT"}[shape.family]
+    return {
+        "model_type": shape.family,
+        "architectures": [f"{class_name}ForImageClassification"],
+        "num_hidden_layers": shape.num_layers,
+        "hidden_size": shape.embed_dim,
+        "num_attention_heads": shape.num_heads,
+        "intermediate_size": shape.ffn_dim,
+        "image_size": shape.image_size,
+        "patch_size": shape.patch_size,
+        "num_channels": shape.num_channels,
+        "layer_norm_eps": shape.norm_eps,
+        "hidden_act": activation_name(shape.activation),
+        "qkv_bias": shape.has_qkv_bias,
+    }
 
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
@@ -104,6 +122,7 @@ def _family(name: str) -> Family:
         read_shape=partial(read_shape, family=name),
         body=body,
         head=token_head,
+        write_config=write_config,
     )
 
 

@@ -9,7 +9,6 @@ from typing import Self
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from search.model.transformer import Batch
@@ -36,18 +35,6 @@ class TokenRows:
     labels: Tensor
     token_types: Tensor | None = None  # (num_tokens,) int8
     has_token_labels: bool = False
-
-    @classmethod
-    def from_texts(
-        cls, texts: Sequence[str], labels: Sequence[int], tokenizer_path: Path, max_seq_len: int
-    ) -> Self:
-        tokenizer = Tokenizer.from_file(str(tokenizer_path))
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_seq_len)
-        ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-        lengths = torch.tensor([0, *map(len, ids)])
-        flat = torch.tensor([token for row in ids for token in row], dtype=torch.int32)
-        return cls(flat, lengths.cumsum(0), torch.tensor(labels))
 
     @classmethod
     def load(cls, path: Path) -> Self:

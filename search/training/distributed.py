@@ -78,6 +78,8 @@ def joined_group(device: torch.device) -> Iterator[Group]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
+        # gloo's threads abort a process that leaves while another still talks to it.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

@@ -145,14 +145,15 @@ class TrainingRun:
                 tensors[f"{kind}/{name}"] = value
         if self._average is not None:
             tensors |= {f"average/{n}": value for n, value in self._average.values.items()}
-        for kind, value in self._scaler.state_dict().items():
-            tensors[f"scaler/{kind}"] = torch.tensor(value, dtype=torch.float64)
+        scaler = self._scaler.state_dict()
+        for kind in _SCALER_STATE & scaler.keys():
+            tensors[f"scaler/{kind}"] = torch.tensor(scaler[kind], dtype=torch.float64)
         save_file(tensors, path, metadata={"step": str(self.step)})
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote for a run of the same model."""
         load_weights_(self.model, path)
-        scaler: dict[str, float] = {}
+        scaler = self._scaler.state_dict()
         with safe_open(path, framework="pt", device=str(self._device)) as stored:
             self.step = int(stored.metadata()["step"])
             for key in stored.keys():  # noqa: SIM118, it is no dict
@@ -161,14 +162,16 @@ class TrainingRun:
                     continue
                 tensor = stored.get_tensor(key)
                 if kind == "scaler":
-                    scaler[name] = float(tensor)
+                    scaler[name] = type(scaler[name])(tensor)
                 elif kind == "average":
                     assert self._average is not None, "the run kept an average"
                     self._average.values[name].copy_(tensor)
                 else:
                     self._optimizer.state[self._named[name]][kind] = tensor
-        if scaler:
-            self._scaler.load_state_dict(scaler)
+        self._scaler.load_state_dict(scaler)
+
+
+_SCALER_STATE = frozenset({"scale", "_growth_tracker"})
 
 
 def save_weights(model: ElasticTransformer, path: Path) -> None:

@@ -66,6 +66,10 @@ class Task(ABC):
         """
         return self.soft_loss(output, reference, labels, 1.0)
 
+    def agreement(self, answers: Tensor, others: Tensor) -> float:
+        """Share of the answers, (answers, labels), that are the same as another network's."""
+        return float((answers.argmax(-1) == others.argmax(-1)).double().mean())
+
     def kept(self, quality: float, original: float) -> float | None:
         """Share of the original's quality; None where that is nothing."""
         return quality / original if original > 0 else None
@@ -146,7 +150,7 @@ class SentenceEmbedding(Task):
         del labels
         mine, theirs = (F.normalize(o.logits, dim=-1) for o in (student, teacher))
         scale = 20.0 / temperature
-        others = ~torch.eye(len(mine), dtype=torch.bool)
+        others = ~torch.eye(len(mine), dtype=torch.bool, device=mine.device)
         if len(mine) < 3:
             return (1 - F.cosine_similarity(mine, theirs)).mean()
         return F.kl_div(
@@ -159,6 +163,10 @@ class SentenceEmbedding(Task):
     def scores(self, output: Output, labels: Tensor) -> Scores:
         cosine = F.cosine_similarity(output.logits.float(), labels).double()
         return Scores(cosine, 1 - cosine, torch.ones_like(cosine))
+
+    def agreement(self, answers: Tensor, others: Tensor) -> float:
+        """Mean of the cosines."""
+        return float(F.cosine_similarity(answers, others).mean())
 
     def divergence(self, output: Output, reference: Output, labels: Tensor) -> Tensor:
         """1 minus the cosine."""

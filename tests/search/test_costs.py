@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnx
 import pytest
 
-from search.costs import flops, num_params, size_bytes
+from search.costs import flops, num_params, peak_memory_bytes, size_bytes
 from search.export.graph import build_onnx
 from search.export.quantize import quantize_int8
 from search.shape import ModelShape
@@ -53,6 +55,27 @@ def test_flops_count_every_matrix_product_by_hand() -> None:
     expected = 2 * (projections + attention + ffn + pool_and_head)
     assert flops(MINILM, subnet, seq_len=10) == expected
     assert flops(MINILM, subnet, seq_len=10, batch_size=4) == 4 * expected
+
+
+def test_peak_memory_is_the_weights_and_the_widest_moment_by_hand() -> None:
+    subnet = SubnetConfig(layers=(1, 2), num_heads=(3, 12), ffn_dim=(1536, 384))
+    tokens, weights = 4 * 10, size_bytes(MINILM, subnet)
+    stream, neurons = tokens * 384, tokens * 1536
+    assert peak_memory_bytes(MINILM, subnet, seq_len=10, batch_size=4) == (
+        weights + 4 * (2 * stream + neurons)
+    )
+    attention = 512 * 3 * 12 * 32 + 512 * 12 * 512
+    assert peak_memory_bytes(MINILM, subnet, seq_len=512) == (
+        weights + 4 * (2 * 512 * 384 + attention)
+    )
+
+
+def test_peak_memory_of_a_decoder_has_its_cache() -> None:
+    gpt = replace(MINILM, family="gpt2", task="language-modelling", is_causal=True)
+    subnet = SubnetConfig.full(gpt)
+    step = partial(peak_memory_bytes, gpt, subnet, seq_len=1)
+    per_token = 4 * (6 * 2 * 384)
+    assert step(past_len=200) - step(past_len=100) == 100 * per_token
 
 
 def test_precision_changes_bytes_and_nothing_else() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from search.model.checkpoint import PREPROCESSOR_FILE, TOKENIZER_FILE
 from search.space import SubnetConfig
 from workers.context import JobContext
 from workers.steps.data import load_network
@@ -39,9 +40,13 @@ def target_files(
     names = ("model.safetensors", "config.json", "metrics.json", "README.md")
     return {
         ONNX_NAMES[target.config.precision]: ctx.blob(target.onnx),
-        "tokenizer.json": ctx.blob(state.blobs.tokenizer),
+        reader_name(state): ctx.blob(state.blobs.reader),
         **{name: folder / name for name in names},
     }
+
+
+def reader_name(state: State) -> str:
+    return PREPROCESSOR_FILE if state.model_shape.reads_images else TOKENIZER_FILE
 
 
 def network_config(state: State, subnet: SubnetConfig) -> dict[str, Any]:

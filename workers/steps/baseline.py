@@ -14,7 +14,7 @@ from search.evolution import SearchTask
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
-from workers.steps.searching import GenerationRun, search_task, seq_len_of
+from workers.steps.searching import GenerationRun, flops_of, search_task
 from workers.steps.state import State
 
 
@@ -40,7 +40,7 @@ class _Baselines:
         self._agnostic = hardware_agnostic(
             self._task,
             state.model_shape,
-            seq_len=seq_len_of(state),
+            flops_of(state),
             budget_ratio=self._evaluator.loosest_ratio(state.model_shape),
         )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from search.model.transformer import ElasticTransformer
-from search.training.batches import TokenRows
 from search.training.convergence import begin_report, describe, with_point
 from search.training.evaluate import evaluate
+from search.training.rows import Rows
 from workers.context import JobContext
 from workers.steps.data import load_rows
 from workers.steps.state import State
@@ -29,5 +29,5 @@ def follow_convergence(
     return state.updated(convergence=report)
 
 
-def _rows(ctx: JobContext, state: State) -> TokenRows:
+def _rows(ctx: JobContext, state: State) -> Rows:
     return load_rows(ctx, state.blobs.validation).spread(CONVERGENCE_ROWS)

@@ -11,17 +11,18 @@ from search.compress.distill import TaskData
 from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
 from search.space import SubnetConfig
-from search.training.batches import TokenRows
 from search.training.distributed import training_device
+from search.training.encoding import load_rows as read_rows
 from search.training.loop import load_weights_
+from search.training.rows import Rows
 from search.training.supernet import TargetOf
 from search.training.teacher import teacher_of
 from workers.context import JobContext
 from workers.steps.state import State
 
 
-def load_rows(ctx: JobContext, sha256: str) -> TokenRows:
-    return TokenRows.load(ctx.blob(sha256))
+def load_rows(ctx: JobContext, sha256: str) -> Rows:
+    return read_rows(ctx.blob(sha256))
 
 
 def load_network(
@@ -52,7 +53,7 @@ def teacher_outputs(ctx: JobContext, state: State) -> TargetOf:
 def _teacher_outputs(teacher: Path, rows: Path, shape: ModelShape, *, relations: bool) -> TargetOf:
     model = ElasticTransformer(shape)
     load_weights_(model, teacher)
-    return teacher_of(model.to(training_device()), TokenRows.load(rows), relations=relations)
+    return teacher_of(model.to(training_device()), read_rows(rows), relations=relations)
 
 
 def task_data(ctx: JobContext, state: State) -> TaskData:

@@ -19,6 +19,8 @@ from workers.steps.data import load_network, load_rows, set_threads
 from workers.steps.latencies import Latencies, Promise
 from workers.steps.state import State
 
+TOO_SLOW = 10.0  # times the loosest budget
+
 
 class Evaluator:
     """Evaluates subnets of a job's supernet and records them; equal ones only once."""
@@ -50,8 +52,14 @@ class Evaluator:
         return len(self._latencies.promises)
 
     def latencies_ms(self, subnets: Sequence[SubnetConfig]) -> list[Floats]:
-        """Expected ones of every promise, (networks,) each."""
-        return [self._latencies.estimate(p, subnets).mean_ms for p in self._latencies.promises]
+        """Expected ones of every promise, (networks,) each.
+
+        A precision that none of a promise's runtimes has counts as far too slow.
+        """
+        return [
+            np.minimum(self._latencies.estimate(promise, subnets).mean_ms, TOO_SLOW * loosest_ms)
+            for promise, loosest_ms in self._loosest_ms.items()
+        ]
 
     def are_feasible(self, subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
         """Whether the upper end of the predicted interval keeps the loosest of some promise."""

@@ -9,7 +9,7 @@ from search.export.package import export_onnx
 from search.export.parity import Parity, check_parity
 from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
-from search.training.evaluate import predict
+from search.training.evaluate import few, predict
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
@@ -102,7 +102,7 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
         quality=target.stages[-1].quality,
         latency_ms=target.predicted_ms,
         size_bytes=size_bytes,
-        note=f"ONNX in {precision}; same label as the trained network for "
+        note=f"ONNX in {precision}; answers as the trained network for "
         f"{parity.agreement:.1%} of {parity.num_rows} rows, logits within {parity.max_error:.2g}",
     )
     return target.with_stage(record, onnx=ctx.put_blob(path), size_bytes=size_bytes)
@@ -111,6 +111,6 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
 def _check(
     ctx: JobContext, state: State, model: ElasticTransformer, subnet: SubnetConfig, path: Path
 ) -> Parity:
-    rows = load_rows(ctx, state.blobs.validation).spread(PARITY_ROWS)
+    rows = few(load_rows(ctx, state.blobs.validation), state.model_shape, PARITY_ROWS)
     expected = predict(model, rows, subnet)
-    return check_parity(path, rows, expected, precision=subnet.precision)
+    return check_parity(path, rows, expected, state.model_shape, precision=subnet.precision)

@@ -7,17 +7,24 @@ that no network can keep fails the job within a minute.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from predictors.device import Device
+from search.data.dataset import Dataset, read_dataset
 from search.export.quantize import needs_reduced_range
-from search.model.checkpoint import WEIGHTS_FILE, check_model_folder
+from search.model.checkpoint import (
+    PREPROCESSOR_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    check_model_folder,
+)
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
 from search.shape import ModelShape
-from search.training.batches import TokenRows
-from search.training.dataset import Dataset, Splits, read_dataset, split_rows
+from search.training.encoding import encode_splits
+from search.training.image_rows import ImageRows
 from search.training.precision import choose_precision
 from service.devices import DeviceInfo
 from service.profiles import profiles_of, space_of
@@ -65,7 +72,7 @@ def _read_files(ctx: JobContext) -> State:
     files = ctx.upload_files(spec.data.upload)
     (data_name,) = files
     dataset = read_dataset(
-        ctx.blob(files[data_name]), text=spec.data.text, label=spec.data.label, name=data_name
+        ctx.blob(files[data_name]), task=spec.task, columns=spec.data.columns, name=data_name
     )
     model_files = ctx.upload_files(spec.model.upload)
     folder = link_model(ctx, ctx.scratch / "model")
@@ -83,7 +90,7 @@ def _read_files(ctx: JobContext) -> State:
         training_precision=choose_precision(spec.training.precision),
         weight_bits=places.weight_bits,
         space=space.to_dict(),
-        blobs=_store_rows(ctx, dataset, split_rows(dataset, ctx.seed), model_files),
+        blobs=_store_rows(ctx, dataset, folder, shape),
     )
     ctx.event(
         "prepared",
@@ -145,20 +152,16 @@ def link_model(ctx: JobContext, folder: Path) -> Path:
     return folder
 
 
-def _store_rows(
-    ctx: JobContext, dataset: Dataset, splits: Splits, model_files: dict[str, str]
-) -> Blobs:
-    tokenizer = model_files["tokenizer.json"]
-    blobs = {"tokenizer": tokenizer}
-    for split in ("train", "search", "validation", "test"):
-        places = getattr(splits, split)
-        rows = TokenRows.from_texts(
-            [dataset.texts[i] for i in places],
-            [dataset.labels[i] for i in places],
-            ctx.blob(tokenizer),
-            ctx.spec.training.max_seq_len,
-        )
-        path = ctx.scratch / f"{split}.safetensors"
+def _store_rows(ctx: JobContext, dataset: Dataset, folder: Path, shape: ModelShape) -> Blobs:
+    """Each split's rows, and the file that says how others are made alike."""
+    blobs = {}
+    reader = folder / TOKENIZER_FILE
+    max_seq_len, splits = ctx.spec.training.max_seq_len, dataset.split(ctx.seed)
+    for name, rows in encode_splits(dataset, splits, folder, shape, max_seq_len=max_seq_len):
+        path = ctx.scratch / f"{name}.safetensors"
         rows.save(path)
-        blobs[split] = ctx.put_blob(path)
-    return Blobs(**blobs)
+        blobs[name] = ctx.put_blob(path)
+        if isinstance(rows, ImageRows):
+            reader = ctx.scratch / PREPROCESSOR_FILE
+            reader.write_text(json.dumps(rows.preprocessor_config(), indent=1))
+    return Blobs(reader=ctx.put_blob(reader), **blobs)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from search.costs import flops, num_params
-from search.export.parity import onnx_logits
+from search.export.running import evaluate_file
 from search.pareto import ParetoFront
 from search.space import SubnetConfig
-from search.training.batches import TokenRows
+from search.training.evaluate import quality_of
+from search.training.rows import Rows
 from service.evaluations import Evaluation
 from service.step_types import NewArtifact, NewStep, StepResult
 from workers.context import JobContext
@@ -113,7 +114,7 @@ def _slowest_ms(state: State) -> float:
     )
 
 
-def _data_figures(state: State, rows: TokenRows) -> dict[str, Any]:
+def _data_figures(state: State, rows: Rows) -> dict[str, Any]:
     return {
         "sha256": state.data_sha256,
         "labels": list(state.label_names),
@@ -139,7 +140,7 @@ def _profile(ctx: JobContext, profile: ProfileState) -> dict[str, Any]:
 
 
 def _unsearched(
-    ctx: JobContext, state: State, profile: ProfileState, precision: str, rows: TokenRows
+    ctx: JobContext, state: State, profile: ProfileState, precision: str, rows: Rows
 ) -> dict[str, Any] | None:
     measured = profile.baseline if precision == "fp32" else profile.quantized
     if measured is None:
@@ -148,7 +149,7 @@ def _unsearched(
     return {
         "onnx": UNSEARCHED_NAMES[precision],
         "sha256": measured.onnx,
-        "quality": _quality(ctx, measured.onnx, rows),
+        "quality": _quality(ctx, state, measured.onnx, rows),
         "p50_ms": measured.p50_ms,
         "p95_ms": measured.p95_ms,
         "size_bytes": measured.size_bytes,
@@ -162,7 +163,7 @@ def _target(
     state: State,
     index: int,
     target: Target,
-    rows: TokenRows,
+    rows: Rows,
     baseline_quality: float | None,
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
@@ -178,7 +179,7 @@ def _target(
     if target.measured is None or target.onnx is None or target.profile is None:
         return figures
     workload = state.profiles[target.profile].target_workload
-    quality = _quality(ctx, target.onnx, rows)
+    quality = _quality(ctx, state, target.onnx, rows)
     figures["stages"].append(
         {"stage": "report", "quality": quality, "note": "the exported file on the test split"}
     )
@@ -199,10 +200,10 @@ def _target(
     }
 
 
-def _quality(ctx: JobContext, onnx: str, rows: TokenRows) -> float:
+def _quality(ctx: JobContext, state: State, onnx: str, rows: Rows) -> float:
     ctx.check_abort()
-    labels = onnx_logits(ctx.blob(onnx), rows).argmax(-1)
-    return float((labels == rows.labels).double().mean())
+    shape = state.model_shape
+    return quality_of(evaluate_file(ctx.blob(onnx), rows, shape), shape).value
 
 
 def _store(ctx: JobContext, state: State, report: dict[str, Any]) -> list[NewArtifact]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from search.costs import flops, num_params, size_bytes
+from search.costs import flops, num_params, peak_memory_bytes, size_bytes
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
-from search.objectives import FLOPS, LATENCY, PARAMS, QUALITY, SIZE, Floats, Objective
+from search.objectives import (
+    FLOPS,
+    LATENCY,
+    PARAMS,
+    PEAK_MEMORY,
+    QUALITY,
+    SIZE,
+    Floats,
+    Objective,
+)
 from search.samplers import SAMPLERS
 from search.space import SubnetConfig
 from service.evaluations import Evaluation
@@ -18,17 +27,13 @@ from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
 from workers.steps.state import State
 
-EXTRA_OBJECTIVES = {objective.name: objective for objective in (FLOPS, PARAMS, SIZE)}
+CostOf = Callable[[SubnetConfig], int]
+EXTRA_OBJECTIVES = {objective.name: objective for objective in (FLOPS, PARAMS, SIZE, PEAK_MEMORY)}
 
 
 def search_task(ctx: JobContext, state: State, evaluator: Evaluator) -> SearchTask:
     """Latency of every promise, what else the job weighs, and quality."""
-    shape, seq_len = state.model_shape, seq_len_of(state)
-    cost_of: Mapping[str, Callable[[SubnetConfig], int]] = {
-        FLOPS.name: partial(flops, shape, seq_len=seq_len),
-        PARAMS.name: partial(num_params, shape),
-        SIZE.name: partial(size_bytes, shape),
-    }
+    cost_of = _counted_costs(state)
     extra = [EXTRA_OBJECTIVES[name] for name in ctx.spec.search.objectives]
 
     def known(subnets: Sequence[SubnetConfig]) -> Floats:
@@ -44,9 +49,32 @@ def search_task(ctx: JobContext, state: State, evaluator: Evaluator) -> SearchTa
     )
 
 
-def seq_len_of(state: State) -> int:
-    """Tokens of the first target's workload."""
-    return state.profiles[state.profiles_of_target[0][0]].target_workload.seq_len
+def flops_of(state: State) -> CostOf:
+    """Operations of a network at the first target's workload."""
+    shape, size = state.model_shape, _input_size(state)
+    return lambda subnet: flops(shape, subnet, **size)
+
+
+def _counted_costs(state: State) -> dict[str, CostOf]:
+    """By the name of the objective."""
+    shape, size = state.model_shape, _input_size(state)
+    return {
+        FLOPS.name: flops_of(state),
+        PARAMS.name: partial(num_params, shape),
+        SIZE.name: partial(size_bytes, shape),
+        PEAK_MEMORY.name: lambda subnet: peak_memory_bytes(shape, subnet, **size),
+    }
+
+
+def _input_size(state: State) -> dict[str, int]:
+    """Of the first target's workload."""
+    workload = state.profiles[state.profiles_of_target[0][0]].target_workload
+    is_one_more = workload.phase == "decode"
+    return {
+        "batch_size": workload.batch_size,
+        "seq_len": 1 if is_one_more else workload.seq_len,
+        "past_len": workload.seq_len if is_one_more else 0,
+    }
 
 
 def _latency_objectives(count: int) -> list[Objective]:

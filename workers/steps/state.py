@@ -20,13 +20,14 @@ class Frozen(BaseModel):
 
 
 class Blobs(Frozen):
-    """SHA-256 of the token rows of each split and of the parts of the model."""
+    """SHA-256 of the rows of each split, of the file that says how others are read like them (the
+    tokenizer's, or the images' preprocessor's), and of the parts of the model."""
 
     train: str
     search: str
     validation: str
     test: str
-    tokenizer: str
+    reader: str
     teacher: str | None = None
     supernet: str | None = None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from search.data.splits import SPLITS
 from search.model.importing import import_model
 from search.training.distributed import training_device
+from search.training.encoding import with_vectors
 from search.training.evaluate import evaluate
 from search.training.loop import TrainingRun, save_weights
 from search.training.optimizer import Schedule
@@ -19,6 +21,8 @@ from workers.steps.training import num_steps, order_of, run_slice, settings_of
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("teacher")
     state = State.parse(ctx.input)
+    if state.model_shape.task == "sentence-embedding":
+        return _as_it_is(ctx, state)
     training = ctx.spec.training
     order = order_of(training, load_rows(ctx, state.blobs.train), ctx.seed)
     model = import_model(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
@@ -45,4 +49,19 @@ def run(ctx: JobContext) -> StepResult:
     save_weights(model, path)
     blobs = state.blobs.updated(teacher=ctx.put_blob(path))
     state = state.updated(blobs=blobs, teacher_quality=quality)
+    return StepResult(next=NewStep(kind="reorder", input=state.dump()))
+
+
+def _as_it_is(ctx: JobContext, state: State) -> StepResult:
+    """The uploaded model teaches: its vectors are what the texts of every split are asked for."""
+    model = import_model(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
+    blobs = {}
+    for name in SPLITS:
+        path = ctx.scratch / f"{name}.safetensors"
+        with_vectors(load_rows(ctx, getattr(state.blobs, name)), model).save(path)
+        blobs[name] = ctx.put_blob(path)
+    path = ctx.scratch / "teacher.safetensors"
+    save_weights(model, path)
+    blobs["teacher"] = ctx.put_blob(path)
+    state = state.updated(blobs=state.blobs.updated(**blobs), teacher_quality=state.task.best)
     return StepResult(next=NewStep(kind="reorder", input=state.dump()))

@@ -8,7 +8,7 @@ from search.export.package import export_onnx
 from search.export.parity import ParityError, check_parity
 from search.model.extract import extract
 from search.training.evaluate import predict
-from tests.search.small import MIXED, network, task
+from tests.search.small import MIXED, SHAPE, network, task
 
 
 def test_a_file_that_answers_as_its_network_passes(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_file_that_answers_as_its_network_passes(tmp_path: Path) -> None:
             model, model.sizes.with_precision(precision), tmp_path / f"{precision}.onnx"
         )
         expected = predict(model, rows, model.sizes.with_precision(precision))
-        parity = check_parity(path, rows, expected, precision=precision)
+        parity = check_parity(path, rows, expected, SHAPE, precision=precision)
         assert parity.num_rows == 40
         assert parity.agreement >= 0.95
     sizes = {p.stem: p.stat().st_size for p in tmp_path.glob("*.onnx")}
@@ -31,4 +31,4 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path, precision: str
     path = export_onnx(model, model.sizes.with_precision(precision), tmp_path / "other.onnx")
     swapped = predict(model, rows).flip(1)
     with pytest.raises(ParityError, match=r"other\.onnx"):
-        check_parity(path, rows, swapped, precision=precision)
+        check_parity(path, rows, swapped, SHAPE, precision=precision)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from search.export.package import export_onnx
-from search.export.parity import onnx_logits
 from search.export.quantize import cpu_flags, needs_reduced_range
+from search.export.running import file_answers
 from search.model.fakequant import linear_int8, round_activation, round_weight
 from search.training.evaluate import predict
 from tests.search.small import network, task
@@ -30,7 +30,7 @@ from tests.search.small import network, task
 def test_the_simulation_answers_as_the_quantized_file(tmp_path: Path, weight_bits: int) -> None:
     model, rows = network(weight_bits=weight_bits), task()
     path = export_onnx(model, model.sizes.with_precision("int8"), tmp_path / "int8.onnx")
-    actual = onnx_logits(path, rows)
+    actual = file_answers(path, rows)
     sizes = model.sizes.with_precision("int8")
     with torch.no_grad():
         alone = [model(rows.batch([place]), sizes).logits for place in range(len(rows))]

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from search.data.dataset import read_dataset
+from search.data.texts import LabelledTexts, PlainTexts
 from search.errors import InvalidInput
-from search.training.dataset import Dataset, read_dataset, split_rows
+from tests.search.data.files import write
 
 
-def write(tmp_path: Path, content: str | bytes, name: str = "data.csv") -> Path:
-    path = tmp_path / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+def read(path: Path) -> LabelledTexts:
+    dataset = read_dataset(path)
+    assert isinstance(dataset, LabelledTexts)
+    return dataset
 
 
 def csv_text(num_rows: int = 40, header: str = "text,label") -> str:
@@ -27,18 +28,13 @@ def refused(path: Path, field: str, match: str) -> None:
     assert caught.value.field == field
 
 
-def make(labels: list[int]) -> Dataset:
-    names = tuple(str(i) for i in range(max(labels) + 1))
-    return Dataset(texts=("x",) * len(labels), labels=tuple(labels), label_names=names)
-
-
 def test_csv_and_jsonl_give_the_same_dataset(tmp_path: Path) -> None:
-    from_csv = read_dataset(write(tmp_path, csv_text()))
+    from_csv = read(write(tmp_path, csv_text()))
     lines = [
         json.dumps({"label": from_csv.label_names[label], "text": text, "more": 1})
         for text, label in zip(from_csv.texts, from_csv.labels, strict=True)
     ]
-    assert read_dataset(write(tmp_path, "\n".join(lines), "data.jsonl")) == from_csv
+    assert read(write(tmp_path, "\n".join(lines), "data.jsonl")) == from_csv
     assert from_csv.label_names == ("bad", "good")
     assert from_csv.summary() == {
         "num_rows": 40,
@@ -50,23 +46,17 @@ def test_csv_and_jsonl_give_the_same_dataset(tmp_path: Path) -> None:
 def test_quoted_line_breaks_a_byte_order_mark_and_other_columns_are_fine(tmp_path: Path) -> None:
     rows = "".join(f'{i % 2},"a ""b""\nc, {i}",x\n' for i in range(40))
     path = write(tmp_path, "\ufefflabel,text,other\r\n" + rows)
-    dataset = read_dataset(path)
+    dataset = read(path)
     assert dataset.texts[3] == 'a "b"\nc, 3'
     assert dataset.labels[:2] == (0, 1)
 
 
-def test_columns_can_be_named_and_the_format_too(tmp_path: Path) -> None:
-    path = write(tmp_path, csv_text(header="review,stars"), "0123abcd")
-    dataset = read_dataset(path, text="review", label="stars", name="reviews.csv")
-    assert len(dataset) == 40
-
-
 def test_numbers_sort_by_value_and_jsonl_labels_may_be_numbers_or_booleans(tmp_path: Path) -> None:
     numbers = [json.dumps({"text": "x", "label": i % 11}) for i in range(220)]
-    dataset = read_dataset(write(tmp_path, "\n".join(numbers), "n.jsonl"))
+    dataset = read(write(tmp_path, "\n".join(numbers), "n.jsonl"))
     assert dataset.label_names[-2:] == ("9", "10")
     booleans = [json.dumps({"text": "x", "label": i % 2 == 0}) for i in range(40)]
-    dataset = read_dataset(write(tmp_path, "\n".join(booleans), "b.jsonl"))
+    dataset = read(write(tmp_path, "\n".join(booleans), "b.jsonl"))
     assert dataset.label_names == ("false", "true")
 
 
@@ -117,31 +107,29 @@ def test_a_wrong_line_of_jsonl_is_refused(
     refused(write(tmp_path, good + line + "\n", "data.jsonl"), field, match)
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
-    refused(write(tmp_path, b"PAR1", "data.parquet"), "data", "ends in .csv or .jsonl")
+def test_pairs_have_a_second_text(tmp_path: Path) -> None:
+    rows = "".join(f"premise {i},hypothesis {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+    path = write(tmp_path, "text,text_pair,label\n" + rows)
+    dataset = read_dataset(path, task="pair-classification")
+    assert isinstance(dataset, LabelledTexts)
+    assert dataset.pairs is not None
+    assert (dataset.texts[7], dataset.pairs[7]) == ("premise 7", "hypothesis 7")
+    path.write_text(path.read_text() + "premise, ,yes\n")
+    with pytest.raises(InvalidInput, match="line 42: the text is empty") as caught:
+        read_dataset(path, task="pair-classification")
+    assert caught.value.field == "data.text_pair"
 
 
-def test_splits_are_disjoint_complete_and_stratified() -> None:
-    dataset = make([0] * 700 + [1] * 300)
-    splits = split_rows(dataset, seed=1)
-    parts = (splits.train, splits.search, splits.validation, splits.test)
-    assert sorted(row for part in parts for row in part) == list(range(1000))
-    assert [len(part) for part in parts] == [700, 100, 50, 150]
-    for part in parts:
-        assert Counter(dataset.labels[row] for row in part)[1] == round(0.3 * len(part))
-        assert list(part) == sorted(part)
-
-
-def test_the_split_depends_on_the_seed_alone() -> None:
-    dataset = make([0, 1] * 50)
-    assert split_rows(dataset, seed=3) == split_rows(dataset, seed=3)
-    assert split_rows(dataset, seed=3) != split_rows(dataset, seed=4)
-    # Jobs on record were trained on these rows: a change would make them unrepeatable.
-    assert split_rows(dataset, seed=0).validation == (45, 80, 86, 91)
-
-
-def test_the_smallest_dataset_has_each_class_in_each_split() -> None:
-    dataset = make([0] * 20 + [1] * 20)
-    splits = split_rows(dataset, seed=0)
-    for part in (splits.train, splits.search, splits.validation, splits.test):
-        assert {dataset.labels[row] for row in part} == {0, 1}
+def test_texts_without_labels_count_once_each(tmp_path: Path) -> None:
+    path = write(tmp_path, "text\n" + "".join(f"text {i % 25}\n" for i in range(60)))
+    dataset = read_dataset(path, task="sentence-embedding")
+    assert isinstance(dataset, PlainTexts)
+    assert dataset.texts == tuple(f"text {i}" for i in range(25))
+    assert dataset.summary() == {"num_rows": 25, "num_labels": 0}
+    splits = dataset.split(0)
+    assert sorted(sum((splits.train, splits.search, splits.validation, splits.test), ())) == list(
+        range(25)
+    )
+    write(tmp_path, "text\n" + "".join(f"text {i % 19}\n" for i in range(60)))
+    with pytest.raises(InvalidInput, match="19 different texts; the splits need at least 20"):
+        read_dataset(path, task="sentence-embedding")

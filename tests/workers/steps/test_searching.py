@@ -1,0 +1,92 @@
+"""The search and its baselines inside a job: what is weighed, what is recorded, what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from search.costs import flops, size_bytes
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
+from service.evaluations import Evaluation
+from service.step_types import NewStep
+from tests.workers.steps.conftest import WholeJob
+
+SEARCH = {
+    "population": 4,
+    "generations": 3,
+    "fidelity_rows": 40,
+    "sampler": "surrogate",
+    "objectives": ["size_bytes", "flops"],
+}
+
+
+def searched(whole_job: WholeJob, **search: Any) -> tuple[Evaluation, ...]:
+    """What a job records that begins with the search of the whole job's supernet."""
+    spec = {**whole_job.spec, "search": {**SEARCH, **search}}
+    given = whole_job.step("search").input
+    job = whole_job.workshop.submit(spec, NewStep(kind="search", input=given))
+    whole_job.workshop.run_until(job, "shortlist")
+    return tuple(whole_job.workshop.evaluations(job))
+
+
+@pytest.fixture(scope="module")
+def evaluations(whole_job: WholeJob) -> tuple[Evaluation, ...]:
+    return searched(whole_job)
+
+
+def of(evaluations: tuple[Evaluation, ...], source: str) -> list[Evaluation]:
+    return [e for e in evaluations if e.source == source]
+
+
+def test_every_baseline_has_at_most_as_many_evaluations_as_the_search(
+    evaluations: tuple[Evaluation, ...],
+) -> None:
+    assert {e.source for e in evaluations} == {"search", "random", "uniform", "flops"}
+    for source in ("search", "random", "flops"):
+        found = of(evaluations, source)
+        assert len({e.fingerprint for e in found}) == len(found) == 12
+    uniform = of(evaluations, "uniform")
+    assert 0 < len({e.fingerprint for e in uniform}) == len(uniform) <= 12
+    for evaluation in uniform:
+        assert len(set(evaluation.subnet["ffn_dim"])) == 1
+
+
+def test_values_are_kept_for_the_sampler_in_the_order_of_the_objectives(
+    whole_job: WholeJob, evaluations: tuple[Evaluation, ...]
+) -> None:
+    shape = ModelShape.from_dict(whole_job.step("search").input["shape"])
+    for evaluation in of(evaluations, "search"):
+        subnet = SubnetConfig.from_dict(evaluation.subnet)
+        assert evaluation.state is not None
+        latency_ms, num_bytes, operations, quality = evaluation.state["values"]
+        assert latency_ms == evaluation.metrics["latency_ms"]
+        assert num_bytes == size_bytes(shape, subnet)
+        assert operations == flops(shape, subnet, seq_len=32)
+        assert quality == evaluation.metrics["quality"]
+
+
+def test_the_search_by_operations_knows_no_latency(evaluations: tuple[Evaluation, ...]) -> None:
+    for evaluation in of(evaluations, "flops"):
+        assert evaluation.state is not None
+        assert len(evaluation.state["values"]) == 2
+        assert evaluation.metrics["latency_ms"] > 0, "it is judged by latency all the same"
+
+
+def test_a_job_may_do_without_baselines(whole_job: WholeJob) -> None:
+    assert {e.source for e in searched(whole_job, baselines=[])} == {"search"}
+
+
+def test_a_space_that_is_used_up_ends_the_search(whole_job: WholeJob) -> None:
+    given = whole_job.step("search").input
+    space = SearchSpace.from_dict(given["space"]).with_choices(
+        {"num_layers": (1,), "num_heads": (1, 2), "precision": ("fp32",)}
+    )
+    spec = {**whole_job.spec, "search": {**SEARCH, "generations": 9, "baselines": ["random"]}}
+    given = {**given, "space": space.to_dict()}
+    job = whole_job.workshop.submit(spec, NewStep(kind="search", input=given))
+    whole_job.workshop.run_until(job, "shortlist")
+    found = whole_job.workshop.evaluations(job)
+    assert len([e for e in found if e.source == "search"]) == len(space) == 6
+    assert len([e for e in found if e.source == "random"]) == 6
