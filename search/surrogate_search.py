@@ -40,9 +40,9 @@ def propose(ask: Ask) -> Iterator[Genotype]:
     if len(ask.history) < 2:
         chosen = _spread_out(pool, ask.population, rng)
     else:
-        known = _Known(ask)
-        _evolve(pool, known, rng)
-        chosen = _most_improving(pool, known, ask.population)
+        experience = _Experience(ask)
+        _evolve(pool, experience, rng)
+        chosen = _most_improving(pool, experience, ask.population)
     yield from (pool.genotype(place) for place in chosen)
 
 
@@ -108,7 +108,7 @@ def known_losses(task: SearchTask, subnets: Sequence[SubnetConfig]) -> Floats:
     return to_losses(known, task.known(subnets))
 
 
-class _Known:
+class _Experience:
     """What was evaluated, and what it teaches of all that was not."""
 
     def __init__(self, ask: Ask) -> None:
@@ -181,16 +181,16 @@ def _even(columns: Floats) -> Floats:
     return np.asarray((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
-def _evolve(pool: _Pool, known: _Known, rng: Rng) -> None:
+def _evolve(pool: _Pool, experience: _Experience, rng: Rng) -> None:
     """NSGA-II on optimistic predictions; whatever it visits joins the pool."""
-    individuals = [np.array([pool.places_of(genotype) for genotype in known.genotypes])]
-    losses = [known.losses]
+    individuals = [np.array([pool.places_of(genotype) for genotype in experience.genotypes])]
+    losses = [experience.losses]
     num_genes = len(pool.num_choices)
     children = rng.integers(0, pool.num_choices, size=(INNER_POPULATION, num_genes))
     for _ in range(INNER_GENERATIONS):
         new = pool.add(children)
         individuals.append(pool.places[new])
-        losses.append(known.optimistic(pool.features[new], pool.known[new]))
+        losses.append(experience.optimistic(pool.features[new], pool.known[new]))
         elite = best_first(np.vstack(losses))[:INNER_POPULATION]
         children = _children(np.vstack(individuals)[elite], pool.num_choices, rng)
 
@@ -205,7 +205,7 @@ def _children(parents: Places, num_choices: Places, rng: Rng) -> Places:
     return np.where(is_mutated, rng.integers(0, num_choices, size=parents.shape), children)
 
 
-def _most_improving(pool: _Pool, known: _Known, count: int) -> list[int]:
+def _most_improving(pool: _Pool, experience: _Experience, count: int) -> list[int]:
     """Places of networks whose evaluations together promise most, chosen one after another.
 
     Once chosen, a network counts as evaluated to what was predicted (kriging believer, Ginsbourger
@@ -213,16 +213,16 @@ def _most_improving(pool: _Pool, known: _Known, count: int) -> list[int]:
     """
     if not len(pool):
         return []
-    reference = known.reference(pool.known)
-    guesses = known.guesses(pool.features, pool.known)
-    gains = expected_improvement(known.losses, reference, guesses, pivot=known.pivot)
+    reference = experience.reference(pool.known)
+    guesses = experience.guesses(pool.features, pool.known)
+    gains = expected_improvement(experience.losses, reference, guesses, pivot=experience.pivot)
     places = np.argsort(-gains, kind="stable")[:MAX_CHOSEN_FROM]
-    beliefs = known.beliefs(pool.features[places])
-    losses, chosen = known.losses, np.zeros(len(places), dtype=np.bool_)
+    beliefs = experience.beliefs(pool.features[places])
+    losses, chosen = experience.losses, np.zeros(len(places), dtype=np.bool_)
     order = []
     for _ in range(min(count, len(places))):
-        guesses = known.combined(pool.known[places], beliefs)
-        gains = expected_improvement(losses, reference, guesses, pivot=known.pivot)
+        guesses = experience.combined(pool.known[places], beliefs)
+        gains = expected_improvement(losses, reference, guesses, pivot=experience.pivot)
         best = int(np.where(chosen, -np.inf, gains).argmax())
         chosen[best] = True
         order.append(int(places[best]))

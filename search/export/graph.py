@@ -264,10 +264,10 @@ class _Network:
         if self._keeps_keys:
             k, v = self._with_past(layer, k, v)
             k = n.op("Transpose", [k], f"{name}.k.turned", perm=[0, 1, 3, 2])
-        joined_groups = n.ints(f"group_{num_kv}", [0, num_kv, -1, head_dim])
         if shape.queries_per_group > 1:
             # Queries of a group stand below each other, so that no key has to be repeated.
-            q = n.op("Reshape", [q, joined_groups], f"{name}.q.grouped")
+            grouped = n.ints(f"group_{num_kv}", [0, num_kv, -1, head_dim])
+            q = n.op("Reshape", [q, grouped], f"{name}.q.grouped")
         scores = n.op("MatMul", [q, k], f"{name}.qk")
         if shape.queries_per_group > 1:
             apart = n.ints(f"ungroup_{num_heads}", [0, num_heads, -1, 0])

@@ -1,0 +1,389 @@
+"""A whole search in one process, for any family: from a model's folder to measured files.
+
+Train, reorder, train elastically, learn the device, search, race, distil, export, compare and
+measure: what a job does in steps, by the library's own functions and without the service.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.exported import export, judge, measure
+from predictors.device import Device
+from predictors.features import macs_per_byte
+from predictors.key import predictor_key
+from predictors.measuring import run_measuring_spec
+from predictors.onboarding import choose_networks
+from predictors.probe import probe_device
+from predictors.report import fit_and_report
+from predictors.rows import rows_of
+from predictors.workload import Workload
+from predictors.workload_predictor import WorkloadPredictor
+from search.compress.distill import Distillation, TaskData
+from search.costs import flops, num_params
+from search.data.dataset import Dataset
+from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
+from search.export.quantize import needs_reduced_range
+from search.model.extract import extract
+from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
+from search.model.importing import import_model
+from search.model.reorder import measure_importance, rank_layers, reorder_
+from search.model.transformer import ElasticTransformer
+from search.objectives import LATENCY, QUALITY, Floats
+from search.samplers import SAMPLERS
+from search.shape import ModelShape
+from search.space import SearchSpace, SubnetConfig
+from search.training.encoding import encode_splits, with_vectors
+from search.training.evaluate import Quality, divergence, evaluate, few, predict
+from search.training.loop import LossesAt, TrainingRun
+from search.training.losses import DistillationLoss
+from search.training.optimizer import Schedule
+from search.training.order import BatchOrder
+from search.training.rows import Rows
+from search.training.sampling import Sampling, SubnetSampler
+from search.training.supernet import finetuning_losses, freeze_words_, supernet_losses
+from search.training.tasks import task_of
+from search.training.teacher import teacher_of
+
+SEED = 0
+IMPORTANCE_BATCHES = 12
+RANKING_ROWS = 128
+MEASURED_NETWORKS, HELD_OUT_NETWORKS = 24, 6
+RACED = 3
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """How long everything takes. Rates and epochs as a job's `training` has them."""
+
+    max_seq_len: int
+    batch_size: int
+    learning_rate: float
+    teacher_epochs: float
+    supernet_epochs: float
+    distill_epochs: float
+    race_steps: int = 20
+    search_rows: int = 300
+    population: int = 16
+    generations: int = 4
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallJob:
+    """What is searched, and for which shares of the original's latency."""
+
+    name: str
+    folder: Path
+    shape: ModelShape
+    dataset: Dataset
+    workload: Workload
+    effort: Effort
+    budgets: tuple[float, ...] = (0.5, 0.25)
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds of each stage."""
+
+    say: Say
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+        self.say(f"{name}: {self.seconds[name]:.0f} s")
+
+
+def run_job(job: SmallJob, say: Say) -> dict[str, Any]:
+    """Figures of the original and of a winner for each budget."""
+    clock = Clock(say)
+    with tempfile.TemporaryDirectory() as folder:
+        return _Run(job, clock, Path(folder)).figures()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A network that the search evaluated, with the weights that it inherits."""
+
+    subnet: SubnetConfig
+    predicted_ms: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """A network that was found for a budget, and trained to the end."""
+
+    budget: float
+    found: Found
+    model: ElasticTransformer
+    distilled: float
+
+    @property
+    def name(self) -> str:
+        return f"winner-{round(100 * self.budget)}"
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "budget": self.budget,
+            "predicted_ms": self.found.predicted_ms,
+            "inherited_quality": self.found.quality,
+            "validation_quality": self.distilled,
+            "subnet": self.found.subnet.to_dict(),
+        }
+
+
+class _Run:
+    def __init__(self, job: SmallJob, clock: Clock, folder: Path) -> None:
+        self.job, self.clock, self.folder = job, clock, folder
+        self.shape, self.effort = job.shape, job.effort
+        self.task = task_of(job.shape)
+        self.device: Device = probe_device()
+        reduced = needs_reduced_range(frozenset(self.device.isa), self.device.machine)
+        self.weight_bits = REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS
+
+    def figures(self) -> dict[str, Any]:
+        stage = self.clock.stage
+        with stage("data"):
+            rows = self._encoded()
+        with stage("teacher"):
+            teacher, rows = self._teacher(rows)
+            original = evaluate(teacher, rows["validation"])
+            self.clock.say(f"original: {self.task.show(original.value)}")
+        with stage("reorder"):
+            space = self._reorder_(teacher, rows)
+        with stage("supernet"):
+            target_of = teacher_of(teacher, rows["train"])
+            supernet = self._supernet(teacher, rows["train"], space, target_of)
+            self._show_extremes(supernet, rows["validation"], space)
+        with stage("device"):
+            predictor, fit = self._predictor(space)
+        with stage("search"):
+            found = self._search(supernet, rows["search"], space, predictor)
+        data = TaskData(rows["train"], rows["validation"], target_of, self.effort.batch_size)
+        with stage("distil"):
+            tried = [self._winner(b, supernet, data, predictor, found) for b in self.job.budgets]
+            winners = [winner for winner in tried if winner is not None]
+        with stage("export"):
+            files = [
+                export(name, model, subnet, rows["validation"], self.folder, self.job.workload)
+                for name, model, subnet in self._networks(teacher, winners)
+            ]
+        with stage("measure"):
+            latencies = measure(files, self.shape, self.job.workload, seed=SEED)
+        with stage("test"):
+            networks = judge(files, self.shape, self.job.workload, latencies, rows["test"])
+        for winner in winners:
+            networks[winner.name] |= winner.figures()
+        return {
+            "task": self.shape.task,
+            "metric": self.task.metric,
+            "rows": {name: len(part) for name, part in rows.items()},
+            "workload": self.job.workload.to_dict(),
+            "params": num_params(self.shape, SubnetConfig.full(self.shape)),
+            "networks_in_space": len(space),
+            "evaluated": len(found),
+            "predictor": {k: fit[k] for k in ("mape", "within_10", "spearman", "noise_floor")},
+            "networks": networks,
+            "seconds": {**self.clock.seconds, "all": round(sum(self.clock.seconds.values()), 1)},
+        }
+
+    def _networks(
+        self, teacher: ElasticTransformer, winners: Sequence[Winner]
+    ) -> Iterator[tuple[str, ElasticTransformer, SubnetConfig]]:
+        """The original first."""
+        full = SubnetConfig.full(self.shape)
+        yield "original", teacher, full
+        yield "original-int8", teacher, full.with_precision("int8")
+        for winner in winners:
+            yield winner.name, winner.model, winner.found.subnet
+
+    # --- training ---------------------------------------------------------------------------
+
+    def _encoded(self) -> dict[str, Rows]:
+        job = self.job
+        splits = job.dataset.split(SEED)
+        length = self.effort.max_seq_len
+        return dict(encode_splits(job.dataset, splits, job.folder, self.shape, max_seq_len=length))
+
+    def _teacher(self, rows: dict[str, Rows]) -> tuple[ElasticTransformer, dict[str, Rows]]:
+        model = import_model(self.job.folder, self.shape, SEED)
+        model.dropout, model.weight_bits = self.effort.dropout, self.weight_bits
+        if self.shape.task == "sentence-embedding":
+            return model, {name: with_vectors(part, model) for name, part in rows.items()}
+        order = BatchOrder(rows["train"], self.effort.batch_size, SEED)
+        losses_at = finetuning_losses(model, order)
+        self._train(model, losses_at, self.effort.teacher_epochs, order)
+        return model, rows
+
+    def _reorder_(self, teacher: ElasticTransformer, rows: Mapping[str, Rows]) -> SearchSpace:
+        order = BatchOrder(rows["train"], self.effort.batch_size, SEED)
+        count = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
+        batches = (order[step][1:] for step in range(count))
+        checked = few(rows["search"], self.shape, RANKING_ROWS)
+        before = predict(teacher, checked)
+        reorder_(teacher, measure_importance(teacher, batches, self.task.loss))
+        assert float((predict(teacher, checked) - before).abs().max()) < 1e-3
+        ranked = rows["search"].spread(RANKING_ROWS)
+        full = SubnetConfig.full(self.shape)
+        layer_order = rank_layers(lambda s: divergence(teacher, ranked, s), full)
+        return SearchSpace.for_shape(self.shape).with_layer_order(layer_order)
+
+    def _supernet(
+        self, teacher: ElasticTransformer, rows: Rows, space: SearchSpace, target_of: Any
+    ) -> ElasticTransformer:
+        supernet = extract(teacher, SubnetConfig.full(self.shape))
+        freeze_words_(supernet)
+        order = BatchOrder(rows, self.effort.batch_size, SEED + 1)
+        total = self._num_steps(self.effort.supernet_epochs, order)
+        sampler = SubnetSampler(space, Sampling(), total_steps=total, seed=SEED)
+        loss = DistillationLoss.for_shape(self.shape)
+        losses_at = supernet_losses(supernet, order, sampler, target_of, loss)
+        self._train(supernet, losses_at, self.effort.supernet_epochs, order)
+        return supernet
+
+    def _show_extremes(self, model: ElasticTransformer, rows: Rows, space: SearchSpace) -> None:
+        for name, subnet in (("largest", space.largest), ("smallest", space.smallest)):
+            quality = evaluate(model, rows, subnet.with_precision("fp32"))
+            self.clock.say(f"{name} subnet: {self.task.show(quality.value)}")
+
+    def _train(
+        self, model: ElasticTransformer, losses_at: LossesAt, epochs: float, order: BatchOrder
+    ) -> None:
+        total = self._num_steps(epochs, order)
+        schedule = Schedule(learning_rate=self.effort.learning_rate, total_steps=total)
+        TrainingRun(model, schedule, seed=SEED).advance(losses_at, should_stop=lambda: False)
+
+    def _num_steps(self, epochs: float, order: BatchOrder) -> int:
+        return max(1, round(epochs * order.steps_per_epoch))
+
+    # --- search -----------------------------------------------------------------------------
+
+    def _predictor(self, space: SearchSpace) -> tuple[WorkloadPredictor, dict[str, Any]]:
+        """Fitted to what this machine measures now, judged by networks held out."""
+        workload = self.job.workload
+        plan = choose_networks(
+            space,
+            self.shape,
+            workload,
+            num_networks=MEASURED_NETWORKS,
+            num_holdout=HELD_OUT_NETWORKS,
+            seed=SEED,
+        )
+        spec = plan.to_spec(self.shape, workload, rounds=5, repeats=5, seed=SEED)
+        result = run_measuring_spec(spec)
+        predictor, report = fit_and_report(
+            rows_of(result, workload, "n"),
+            rows_of(result, workload, "h"),
+            keys={p: predictor_key(self.device, workload, p) for p in space.precision},
+            shape=self.shape,
+            workload=workload,
+            macs_per_byte={p: macs_per_byte(result.peaks, p) for p in space.precision},
+            noise_floor=result.session.noise_floor,
+        )
+        return predictor, report.to_dict()
+
+    def _search(
+        self,
+        supernet: ElasticTransformer,
+        rows: Rows,
+        space: SearchSpace,
+        predictor: WorkloadPredictor,
+    ) -> list[Found]:
+        loosest_ms = max(self.job.budgets) * predictor.reference_ms
+
+        def known(subnets: Sequence[SubnetConfig]) -> Floats:
+            return predictor.predict(subnets).mean_ms.reshape(-1, 1)
+
+        def are_feasible(subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
+            return np.asarray(predictor.predict(subnets).mean_ms <= loosest_ms)
+
+        task = SearchTask(
+            space=space, objectives=(LATENCY, QUALITY), known=known, are_feasible=are_feasible
+        )
+        sample = rows.spread(self.effort.search_rows)
+        records: list[EvaluatedGenotype] = []
+        for generation in range(self.effort.generations):
+            children = ask_generation(
+                task,
+                records,
+                SAMPLERS["surrogate"],
+                generation=generation,
+                population=self.effort.population,
+                seed=SEED,
+            )
+            for index, child in enumerate(children):
+                quality = self._inherited(supernet, sample, child.subnet)
+                values = task.values_of(child.subnet, {"quality": quality.value})
+                records.append(
+                    EvaluatedGenotype(
+                        generation=generation, index=index, genotype=child.genotype, values=values
+                    )
+                )
+        return [Found(space.decode(record.genotype), *record.values) for record in records]
+
+    def _inherited(
+        self, supernet: ElasticTransformer, rows: Rows, subnet: SubnetConfig
+    ) -> Quality:
+        return evaluate(extract(supernet, subnet), rows, subnet.renumbered())
+
+    def _winner(
+        self,
+        budget: float,
+        supernet: ElasticTransformer,
+        data: TaskData,
+        predictor: WorkloadPredictor,
+        found: Sequence[Found],
+    ) -> Winner | None:
+        """The best of a race among those that are predicted to keep the budget, distilled."""
+        budget_ms = budget * predictor.reference_ms
+        within = [one for one in found if one.predicted_ms <= budget_ms]
+        if not within:
+            closest = min(one.predicted_ms for one in found) / predictor.reference_ms
+            self.clock.say(f"{budget:.0%}: the fastest network that was found takes {closest:.0%}")
+            return None
+        raced = []
+        for one in sorted(within, key=lambda one: -one.quality)[:RACED]:
+            student = extract(supernet, one.subnet)
+            distilled = self._distilled(student, one.subnet, data, self.effort.race_steps)
+            raced.append((distilled, one, student))
+        _, best, student = max(raced, key=lambda entry: entry[0])
+        full = flops(self.shape, SubnetConfig.full(self.shape), seq_len=self.job.workload.seq_len)
+        share = flops(self.shape, best.subnet, seq_len=self.job.workload.seq_len) / full
+        steps_per_epoch = len(data.train) / data.batch_size
+        steps = round(self.effort.distill_epochs / max(share, 0.2) * steps_per_epoch)
+        quality = self._distilled(student, best.subnet, data, steps)
+        self.clock.say(
+            f"{budget:.0%}: {self.task.show(best.quality)} inherited (search split), "
+            f"{self.task.show(quality)} distilled (validation split)"
+        )
+        return Winner(budget, best, student, quality)
+
+    def _distilled(
+        self, student: ElasticTransformer, subnet: SubnetConfig, data: TaskData, steps: int
+    ) -> float:
+        distillation = Distillation(
+            student,
+            subnet,
+            data,
+            total_steps=max(1, steps),
+            learning_rate=self.effort.learning_rate,
+            seed=SEED + 2,
+            precision="fp32",
+        )
+        distillation.run.advance(distillation.losses_at, should_stop=lambda: False)
+        return distillation.quality().value
