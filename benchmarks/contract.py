@@ -18,6 +18,21 @@ from predictors.measuring import run_measuring_spec
 from predictors.spec import REFERENCE_KEY, MeasuringResult, MeasuringSpec, NetworkSpec
 from predictors.workload import Workload
 
+KEPT_FIGURES = (
+    "budget_ms",
+    "budget_ratio",
+    "predicted_ms",
+    "p50_ms",
+    "p95_ms",
+    "quality",
+    "quality_kept",
+    "speedup",
+    "size_bytes",
+    "params",
+    "repairs",
+    "subnet",
+)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -69,12 +84,10 @@ def _target(index: int, target: dict[str, Any], result: MeasuringResult) -> dict
     """A ratio is held against the unsearched model of the same session, as the job did."""
     p50_ms = result.measurement(f"t{index}").median_ms
     ratio = p50_ms / result.reference.median_ms
-    names = ("budget_ms", "budget_ratio", "predicted_ms", "p50_ms", "p95_ms", "quality")
-    names += ("quality_kept", "speedup", "size_bytes", "params", "repairs", "subnet")
     is_kept = p50_ms <= target["budget_ms"]
     if target["budget_ratio"] is not None:
         is_kept = ratio <= target["budget_ratio"]
-    return {name: target[name] for name in names} | {
+    return {name: target[name] for name in KEPT_FIGURES} | {
         "remeasured_p50_ms": p50_ms,
         "remeasured_ratio": ratio,
         "is_kept": is_kept,

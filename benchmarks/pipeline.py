@@ -18,23 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.exported import export, judge, measure
-from predictors.device import Device
-from predictors.features import macs_per_byte
-from predictors.key import predictor_key
-from predictors.measuring import run_measuring_spec
-from predictors.onboarding import choose_networks
-from predictors.probe import probe_device
-from predictors.report import fit_and_report
-from predictors.rows import rows_of
+from benchmarks.local_device import fit_predictor, weight_bits
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.compress.distill import Distillation, TaskData
 from search.costs import flops, num_params
 from search.data.dataset import Dataset
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
-from search.export.quantize import needs_reduced_range
 from search.model.extract import extract
-from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
 from search.model.importing import import_model
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
@@ -152,9 +143,7 @@ class _Run:
         self.job, self.clock, self.folder = job, clock, folder
         self.shape, self.effort = job.shape, job.effort
         self.task = task_of(job.shape)
-        self.device: Device = probe_device()
-        reduced = needs_reduced_range(frozenset(self.device.isa), self.device.machine)
-        self.weight_bits = REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS
+        self.weight_bits = weight_bits()
 
     def figures(self) -> dict[str, Any]:
         stage = self.clock.stage
@@ -171,7 +160,14 @@ class _Run:
             supernet = self._supernet(teacher, rows["train"], space, target_of)
             self._show_extremes(supernet, rows["validation"], space)
         with stage("device"):
-            predictor, fit = self._predictor(space)
+            predictor, fit = fit_predictor(
+                space,
+                self.shape,
+                self.job.workload,
+                num_networks=MEASURED_NETWORKS,
+                num_holdout=HELD_OUT_NETWORKS,
+                seed=SEED,
+            )
         with stage("search"):
             found = self._search(supernet, rows["search"], space, predictor)
         data = TaskData(rows["train"], rows["validation"], target_of, self.effort.batch_size)
@@ -197,7 +193,7 @@ class _Run:
             "params": num_params(self.shape, SubnetConfig.full(self.shape)),
             "networks_in_space": len(space),
             "evaluated": len(found),
-            "predictor": {k: fit[k] for k in ("mape", "within_10", "spearman", "noise_floor")},
+            "predictor": fit,
             "networks": networks,
             "seconds": {**self.clock.seconds, "all": round(sum(self.clock.seconds.values()), 1)},
         }
@@ -272,30 +268,6 @@ class _Run:
         return max(1, round(epochs * order.steps_per_epoch))
 
     # --- search -----------------------------------------------------------------------------
-
-    def _predictor(self, space: SearchSpace) -> tuple[WorkloadPredictor, dict[str, Any]]:
-        """Fitted to what this machine measures now, judged by networks held out."""
-        workload = self.job.workload
-        plan = choose_networks(
-            space,
-            self.shape,
-            workload,
-            num_networks=MEASURED_NETWORKS,
-            num_holdout=HELD_OUT_NETWORKS,
-            seed=SEED,
-        )
-        spec = plan.to_spec(self.shape, workload, rounds=5, repeats=5, seed=SEED)
-        result = run_measuring_spec(spec)
-        predictor, report = fit_and_report(
-            rows_of(result, workload, "n"),
-            rows_of(result, workload, "h"),
-            keys={p: predictor_key(self.device, workload, p) for p in space.precision},
-            shape=self.shape,
-            workload=workload,
-            macs_per_byte={p: macs_per_byte(result.peaks, p) for p in space.precision},
-            noise_floor=result.session.noise_floor,
-        )
-        return predictor, report.to_dict()
 
     def _search(
         self,

@@ -26,7 +26,8 @@ import yaml
 from benchmarks.common import report_result
 from examples.movie_reviews import prepare
 from service.client import Client
-from service.embedded import EmbeddedService, Instance
+from service.embedded import EmbeddedService
+from service.instance import Instance
 from service.jobfile import parse_job
 
 JOB = Path(prepare.__file__).parent / "job-small.yaml"
@@ -45,7 +46,10 @@ def main() -> int:
         spec = _spec(client, Path(folder), is_quick=is_quick)
         first = client.wait(client.submit(spec).id)
         assert first.state == "succeeded", first.reason
-        figures = {"first_search": {"seconds": first.finished_at - first.started_at}}
+        assert first.started_at is not None
+        assert first.finished_at is not None
+        seconds = first.finished_at - first.started_at
+        figures: dict[str, Any] = {"first_search": {"seconds": seconds}}
         again = {**spec, "supernet_of": first.id}
         target = spec["targets"][0]
         figures["new_budget"] = _front_of(client, again, {**target, "budget_ratio": 0.18})

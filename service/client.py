@@ -29,6 +29,7 @@ from service.client_errors import (
     Rejected,
     Unreachable,
 )
+from service.job_spec import JobSpec
 from service.schemas import (
     Artifact,
     ArtifactPage,
@@ -38,7 +39,6 @@ from service.schemas import (
     EventPage,
     Job,
     JobPage,
-    JobSpec,
     ServerInfo,
     Upload,
 )

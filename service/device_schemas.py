@@ -6,17 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from service.schemas import (
-    Answer,
-    JobProgress,
-    JobReason,
-    JobState,
-    ModelSource,
-    Name,
-    SpaceSpec,
-    Strict,
-    WorkloadSpec,
-)
+from service.job_spec import ModelSource, SpaceSpec, WorkloadSpec
+from service.schemas import Answer, JobProgress, JobReason, JobState, Name, Strict
 from service.validation import WrongField
 
 DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,62}$")]

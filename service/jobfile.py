@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from search.errors import InvalidInput
 from service.client import Client
-from service.schemas import DataColumns, JobSpec, Name, Strict
+from service.job_spec import JobSpec
+from service.schemas import DataColumns, Name, Strict
 from service.validation import WrongField, field_errors
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -21,8 +21,8 @@ from service.device_schemas import (
     OnboardingRequest,
     OnboardingSpec,
 )
+from service.job_spec import SpaceSpec, WorkloadSpec
 from service.models import Device, Job, MeasurementJob, Upload
-from service.schemas import SpaceSpec, WorkloadSpec
 from service.step_types import NewMeasurement, NewStep
 from service.workloads import workload_for
 

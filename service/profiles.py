@@ -10,7 +10,7 @@ from predictors.workload import Workload
 from search.errors import InvalidInput
 from search.shape import ModelShape
 from search.space import SearchSpace
-from service.schemas import JobSpec, SpaceSpec, TargetSpec
+from service.job_spec import JobSpec, SpaceSpec, TargetSpec
 from service.workloads import workload_for
 
 AUTO = "auto"

@@ -18,12 +18,12 @@ from search.shape import ModelShape
 from search.space import SearchSpace
 from service.artifacts import ArtifactStore
 from service.devices import find_device, list_devices
+from service.job_spec import JobSpec
 from service.models import Device as DeviceRow
 from service.models import Upload
 from service.onboardings import check_space, identity_of
 from service.predictor_store import find_predictor
 from service.profiles import Profile, Profiles, profiles_of, space_of
-from service.schemas import JobSpec
 from service.uploads import check_model, files_of, read_upload
 from service.warm_start import check_warm_start
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
 from search.space import SearchSpace
+from service.job_spec import JobSpec
 from service.jobs import get_job
 from service.models import Step
-from service.schemas import JobSpec
 from service.uploads import files_of
 
 FIELD = "supernet_of"

@@ -8,7 +8,7 @@ from predictors.bounds import PHASES_OF_FAMILY
 from predictors.workload import Workload
 from search.errors import InvalidInput
 from search.shape import ModelShape
-from service.schemas import WorkloadSpec
+from service.job_spec import WorkloadSpec
 
 DEFAULT_SEQ_LEN = 64
 

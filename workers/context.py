@@ -34,9 +34,9 @@ from service.device_schemas import OnboardingSpec
 from service.devices import DeviceInfo, find_device
 from service.evaluations import Evaluation
 from service.events import append_event
+from service.job_spec import JobSpec
 from service.jobs import get_job
 from service.models import Job
-from service.schemas import JobSpec
 from service.settings import Settings
 from service.step_types import StepLease
 from service.uploads import files_of

@@ -12,6 +12,7 @@ from service.api.dependencies import JobsKey, Service
 from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
 from service.artifacts import list_artifacts
 from service.evaluations import list_evaluations
+from service.job_spec import JobSpec
 from service.models import Job as JobRow
 from service.problems import NotFound
 from service.schemas import (
@@ -24,7 +25,6 @@ from service.schemas import (
     JobPage,
     JobProgress,
     JobReason,
-    JobSpec,
     JobState,
 )
 from service.submission import check_submission

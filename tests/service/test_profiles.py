@@ -7,8 +7,8 @@ import pytest
 from predictors.device import Device, RuntimeInfo
 from search.errors import InvalidInput
 from search.shape import ModelShape
+from service.job_spec import JobSpec, SpaceSpec
 from service.profiles import profiles_of, space_of
-from service.schemas import JobSpec, SpaceSpec
 from tests.search.small import SHAPE
 
 BOTH = {

@@ -8,7 +8,7 @@ from search.compress.distill import Distillation
 from search.costs import flops
 from search.space import SubnetConfig
 from search.training.loop import save_weights
-from service.schemas import TrainingSpec
+from service.job_spec import TrainingSpec
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, task_data

@@ -12,7 +12,7 @@ from predictors.reach import fastest_ms, resolve_budget
 from predictors.spec import MeasuringResult
 from predictors.workload_predictor import WorkloadPredictor
 from search.space import SearchSpace
-from service.schemas import TargetSpec
+from service.job_spec import TargetSpec
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import learning

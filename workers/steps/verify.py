@@ -5,7 +5,7 @@ from __future__ import annotations
 from predictors.measurement import Measurement
 from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
-from service.schemas import TargetSpec
+from service.job_spec import TargetSpec
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import learning

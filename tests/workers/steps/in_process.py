@@ -19,9 +19,9 @@ from service.db import Database
 from service.devices import find_device, register_device
 from service.evaluations import Evaluation, list_evaluations
 from service.events import list_events
+from service.job_spec import JobSpec
 from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload, UploadFile
 from service.queue import InMemoryQueue
-from service.schemas import JobSpec
 from service.settings import Settings
 from service.step_types import NewStep
 from service.uploads import check_upload

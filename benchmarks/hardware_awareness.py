@@ -1,0 +1,377 @@
+"""What knowing the device is worth: quality at equal latency, on MiniLM and this machine.
+
+One supernet, one predictor, and as many evaluations for each way to choose a network: a search by
+predicted latency; the same search by FLOPs, its finds then filtered by latency; networks whose
+layers are all alike; and random ones. The best three of each within a budget race through a short
+distillation, the winner is judged on the test split, and all winners are timed in one session.
+Budgets are shares of the unsearched fp32 model's latency.
+
+Then precision: a search in which every third of the layers has a precision of its own (joint)
+against the fp32 search whose networks are quantized afterwards (sequential), both distilled under
+the rounding of int8. Sequential may look at the int8 latencies, so that it is no straw man.
+
+python -m benchmarks.hardware_awareness [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.common import MINILM, report_result
+from benchmarks.equal_terms import Bools, Point, geometric_mean, paired_points, speedups
+from benchmarks.local_device import fit_predictor, measure_networks, weight_bits
+from benchmarks.movie_supernet import BATCH_SIZE, MovieSupernet, read_rows, trained
+from predictors.workload import Workload
+from search.baselines import hardware_agnostic, uniform_networks
+from search.compress.distill import Distillation, TaskData
+from search.costs import flops
+from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
+from search.model.extract import extract
+from search.objectives import LATENCY, QUALITY, Floats
+from search.samplers import SAMPLERS
+from search.space import SearchSpace, SubnetConfig
+from search.training.evaluate import evaluate, evaluate_rows
+
+WORKLOAD = Workload(seq_len=64)
+BUDGETS = (1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8)
+METHODS = ("hardware-aware", "flops-only", "uniform", "random")
+PRECISION_GROUPS = 3
+DISTILLATION_RATE = 1e-4
+SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    teacher_epochs: float = 2.0
+    supernet_epochs: float = 1.5
+    measured: int = 36
+    held_out: int = 10
+    population: int = 20
+    generations: int = 8
+    search_rows: int = 600
+    raced: int = 3
+    distillation_steps: int = 60
+    budgets: tuple[float, ...] = BUDGETS
+
+
+QUICK = Effort(
+    teacher_epochs=0.02,
+    supernet_epochs=0.02,
+    measured=16,
+    held_out=4,
+    population=6,
+    generations=2,
+    search_rows=64,
+    raced=1,
+    distillation_steps=3,
+    budgets=(1 / 2, 1 / 6),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Winner:
+    """Of one method within one budget; `is_right` of each row of the test split."""
+
+    study: str
+    method: str
+    budget: float
+    subnet: SubnetConfig
+    predicted_ms: float
+    inherited: float
+    is_right: Bools = field(repr=False)
+    loss: float
+
+    @property
+    def quality(self) -> float:
+        return float(self.is_right.mean())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="little of everything, nothing kept")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="of the trained supernet")
+    arguments = parser.parse_args()
+    is_quick = arguments.quick
+    state = arguments.state or Path(f".snugnet/hardware-awareness{'-quick' * is_quick}")
+    state.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    figures = _Study(state, QUICK if is_quick else Effort()).figures()
+    figures["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    report_result("hardware_awareness", figures, keep=not is_quick)
+    return 0
+
+
+class _Study:
+    def __init__(self, state: Path, effort: Effort) -> None:
+        self._effort = effort
+        self._rows = read_rows(state)
+        self._sample = self._rows["search"].spread(effort.search_rows)
+        self._known: dict[SubnetConfig, float] = {}
+        whole = SearchSpace.for_shape(MINILM)
+        self._supernet: MovieSupernet = trained(
+            state,
+            self._rows,
+            whole,
+            teacher_epochs=effort.teacher_epochs,
+            supernet_epochs=effort.supernet_epochs,
+        )
+        self._supernet.model.weight_bits = weight_bits()
+        self._space = self._supernet.space
+        self._predictor, self._fit = fit_predictor(
+            self._space,
+            MINILM,
+            WORKLOAD,
+            num_networks=effort.measured,
+            num_holdout=effort.held_out,
+            seed=SEED,
+        )
+        print(f"predictor: {self._fit}", flush=True)
+        self._loosest_ms = max(effort.budgets) * self._predictor.reference_ms
+
+    def figures(self) -> dict[str, Any]:
+        winners: list[Winner] = []
+        floats: list[SubnetConfig] = []
+        for precision in ("fp32", "int8"):
+            for method in METHODS:
+                found = self._find(method, self._space.with_choices({"precision": (precision,)}))
+                if (precision, method) == ("fp32", "hardware-aware"):
+                    floats = found
+                winners += self._race_all(precision, method, found)
+        quantized = [subnet.with_precision("int8") for subnet in floats]
+        by_float = {q: self._quality(f) for q, f in zip(quantized, floats, strict=True)}
+        winners += self._race_all("precision", "sequential", quantized, qualities=by_float)
+        joint = self._space.with_choices({"precision_groups": PRECISION_GROUPS})
+        winners += self._race_all("precision", "joint", self._find("hardware-aware", joint))
+        latencies_ms = measure_networks(
+            [SubnetConfig.full(MINILM), *(w.subnet.renumbered() for w in winners)],
+            MINILM,
+            WORKLOAD,
+            seed=SEED,
+        )
+        original_ms, measured_ms = latencies_ms[0], latencies_ms[1:]
+        return {
+            "workload": WORKLOAD.to_dict(),
+            "effort": {k: getattr(self._effort, k) for k in self._effort.__slots__},
+            "predictor": self._fit,
+            "original_ms": original_ms,
+            "original_accuracy": evaluate(self._supernet.teacher, self._rows["test"]).value,
+            "test_rows": len(self._rows["test"]),
+            "winners": [
+                _described(w, ms, original_ms) for w, ms in zip(winners, measured_ms, strict=True)
+            ],
+            "at_equal_latency": {
+                precision: _against_others([w for w in winners if w.study == precision])
+                for precision in ("fp32", "int8")
+            },
+            "joint_against_sequential": _joint_against_sequential(winners, measured_ms),
+        }
+
+    # --- the ways to find networks --------------------------------------------------------
+
+    def _find(self, method: str, space: SearchSpace) -> list[SubnetConfig]:
+        """Evaluated networks of the space, as many for every method."""
+        task = self._task(space)
+        count = self._effort.population * self._effort.generations
+        if method == "uniform":
+            found = uniform_networks(task, count)
+        elif method == "flops-only":
+            # Told how much faster the precision is by itself, or it would look at too few.
+            full = SubnetConfig.full(MINILM, space.precision[0])
+            ratio = self._loosest_ms / float(self._predictor.predict([full]).mean_ms[0])
+            agnostic = hardware_agnostic(task, MINILM, _flops_of, budget_ratio=min(1.0, ratio))
+            found = self._searched(agnostic, "surrogate")
+        else:
+            sampler = "random" if method == "random" else "surrogate"
+            found = self._searched(task, sampler)
+        for subnet in found:
+            self._quality(subnet)
+        print(f"{space.precision} {method}: {len(found)} networks", flush=True)
+        return found
+
+    def _task(self, space: SearchSpace) -> SearchTask:
+        def known(subnets: Sequence[SubnetConfig]) -> Floats:
+            return self._predictor.predict(subnets).mean_ms.reshape(-1, 1)
+
+        def are_feasible(subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
+            return np.asarray(self._predictor.predict(subnets).mean_ms <= self._loosest_ms)
+
+        return SearchTask(
+            space=space, objectives=(LATENCY, QUALITY), known=known, are_feasible=are_feasible
+        )
+
+    def _searched(self, task: SearchTask, sampler: str) -> list[SubnetConfig]:
+        records: list[EvaluatedGenotype] = []
+        found: list[SubnetConfig] = []
+        for generation in range(self._effort.generations):
+            children = ask_generation(
+                task,
+                records,
+                SAMPLERS[sampler],
+                generation=generation,
+                population=self._effort.population,
+                seed=SEED,
+            )
+            for index, child in enumerate(children):
+                quality = self._quality(child.subnet)
+                found.append(child.subnet)
+                records.append(
+                    EvaluatedGenotype(
+                        generation=generation,
+                        index=index,
+                        genotype=child.genotype,
+                        values=task.values_of(child.subnet, {"quality": quality}),
+                    )
+                )
+        return found
+
+    def _quality(self, subnet: SubnetConfig) -> float:
+        """With the weights that it inherits, on the search split."""
+        if subnet not in self._known:
+            model = extract(self._supernet.model, subnet)
+            self._known[subnet] = evaluate(model, self._sample, subnet.renumbered()).value
+        return self._known[subnet]
+
+    # --- the race ---------------------------------------------------------------------------
+
+    def _race_all(
+        self,
+        study: str,
+        method: str,
+        found: Sequence[SubnetConfig],
+        *,
+        qualities: dict[SubnetConfig, float] | None = None,
+    ) -> list[Winner]:
+        """A winner for every budget that a network keeps."""
+        latencies_ms = self._predictor.predict(found).mean_ms
+        winners = []
+        for budget in self._effort.budgets:
+            budget_ms = budget * self._predictor.reference_ms
+            within = [s for s, ms in zip(found, latencies_ms, strict=True) if ms <= budget_ms]
+            if within:
+                scores = qualities or {s: self._quality(s) for s in within}
+                best = sorted(within, key=lambda s: -scores[s])[: self._effort.raced]
+                winners.append(self._race(study, method, budget, best, scores))
+        return winners
+
+    def _race(
+        self,
+        study: str,
+        method: str,
+        budget: float,
+        subnets: Sequence[SubnetConfig],
+        inherited: dict[SubnetConfig, float],
+    ) -> Winner:
+        distilled = [self._distilled(subnet) for subnet in subnets]
+        place = max(range(len(subnets)), key=lambda i: distilled[i][0])
+        subnet, (_, is_right, loss) = subnets[place], distilled[place]
+        winner = Winner(
+            study=study,
+            method=method,
+            budget=budget,
+            subnet=subnet,
+            predicted_ms=float(self._predictor.predict([subnet]).mean_ms[0]),
+            inherited=inherited[subnet],
+            is_right=is_right,
+            loss=loss,
+        )
+        print(f"{study} {method} {budget:.3f}: {winner.quality:.1%}", flush=True)
+        return winner
+
+    def _distilled(self, subnet: SubnetConfig) -> tuple[float, Bools, float]:
+        """Validation quality, what is right on the test split, and its loss."""
+        student = extract(self._supernet.model, subnet)
+        data = TaskData(
+            self._rows["train"], self._rows["validation"], self._supernet.target_of, BATCH_SIZE
+        )
+        distillation = Distillation(
+            student,
+            subnet,
+            data,
+            total_steps=self._effort.distillation_steps,
+            learning_rate=DISTILLATION_RATE,
+            seed=SEED,
+            precision="fp32",
+        )
+        distillation.run.advance(distillation.losses_at, should_stop=lambda: False)
+        scores = evaluate_rows(student, self._rows["test"], subnet.renumbered())
+        return (
+            distillation.quality().value,
+            scores.score.numpy() > 0.5,
+            float(scores.loss.mean()),
+        )
+
+
+def _flops_of(subnet: SubnetConfig) -> int:
+    return flops(MINILM, subnet, seq_len=WORKLOAD.seq_len)
+
+
+def _described(winner: Winner, measured_ms: float, original_ms: float) -> dict[str, Any]:
+    return {
+        "study": winner.study,
+        "method": winner.method,
+        "budget": round(winner.budget, 4),
+        "predicted_ms": winner.predicted_ms,
+        "measured_ms": measured_ms,
+        "measured_over_budget": measured_ms / (winner.budget * original_ms),
+        "inherited_quality": winner.inherited,
+        "quality": winner.quality,
+        "loss": winner.loss,
+        "subnet": winner.subnet.to_dict(),
+    }
+
+
+def _against_others(winners: Sequence[Winner]) -> dict[str, Any]:
+    """By how many points the hardware-aware winner is above each other, per budget and overall."""
+    ours = {w.budget: w for w in winners if w.method == METHODS[0]}
+    figures: dict[str, Any] = {}
+    for method in METHODS[1:]:
+        theirs = {w.budget: w for w in winners if w.method == method}
+        shared = [budget for budget in ours if budget in theirs]
+        figures[method] = {
+            f"1/{round(1 / b)}": paired_points(ours[b].is_right, theirs[b].is_right)
+            for b in shared
+        }
+        if shared:
+            figures[method]["all"] = _over_budgets(
+                [ours[b] for b in shared], [theirs[b] for b in shared]
+            )
+    return figures
+
+
+def _over_budgets(ours: Sequence[Winner], theirs: Sequence[Winner]) -> dict[str, float]:
+    """Mean over the budgets; a row counts once, with the mean of what it says of each."""
+    gaps = [a.is_right.astype(np.float64) - b.is_right for a, b in zip(ours, theirs, strict=True)]
+    of_row = np.mean(gaps, axis=0)
+    half = 1.96 * float(of_row.std()) / len(of_row) ** 0.5
+    mean = float(of_row.mean())
+    return {"points": 100 * mean, "lower": 100 * (mean - half), "upper": 100 * (mean + half)}
+
+
+def _joint_against_sequential(
+    winners: Sequence[Winner], measured_ms: Sequence[float]
+) -> dict[str, Any]:
+    """How much faster at equal accuracy, and at equal loss, which is less coarse."""
+    by_accuracy: dict[str, list[Point]] = {"joint": [], "sequential": []}
+    by_loss: dict[str, list[Point]] = {"joint": [], "sequential": []}
+    for winner, ms in zip(winners, measured_ms, strict=True):
+        if winner.study == "precision":
+            by_accuracy[winner.method].append(Point(ms, winner.quality))
+            by_loss[winner.method].append(Point(ms, -winner.loss))
+    figures: dict[str, Any] = {}
+    for name, points in (("accuracy", by_accuracy), ("loss", by_loss)):
+        found = speedups(points["joint"], points["sequential"])
+        figures[f"speedup_at_equal_{name}"] = geometric_mean(found)
+        figures[f"speedups_at_equal_{name}"] = found
+    return figures
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

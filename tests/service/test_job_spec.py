@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.job_spec import JobSpec
+from service.validation import field_errors
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return {
+        "model": {"upload": "up_m"},
+        "data": {"upload": "up_d"},
+        "targets": [{"budget_ms": 3.0}],
+        **changes,
+    }
+
+
+def error_of(value: dict[str, Any]) -> tuple[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(value)
+    first = field_errors(caught.value.errors(), JobSpec)[0]
+    return first.field, first.reason
+
+
+def test_a_short_spec_is_filled_with_defaults_and_survives_json() -> None:
+    job = JobSpec.model_validate(spec())
+    assert job.targets[0].workload.seq_len is None
+    assert job.search.sampler == "nsga2"
+    assert JobSpec.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "reason"),
+    [
+        ({"budget_ms": 0}, "targets[0].budget_ms", "greater than 0"),
+        ({"budget_ms": -1}, "targets[0].budget_ms", "greater than 0"),
+        ({"budget_ms": float("nan")}, "targets[0].budget_ms", "finite"),
+        ({"budget_ms": float("inf")}, "targets[0].budget_ms", "finite"),
+        ({"budget_ratio": 1.5}, "targets[0].budget_ratio", "less than or equal to 1"),
+        ({"budget_ratio": 0}, "targets[0].budget_ratio", "greater than 0"),
+        ({}, "targets[0].budget_ms", "exactly one of budget_ms and budget_ratio"),
+        ({"budget_ms": 1, "budget_ratio": 1}, "targets[0].budget_ms", "exactly one"),
+        ({"budget_ms": 1, "statistic": "p99"}, "targets[0].statistic", "'p50' or 'p95'"),
+        ({"budget_ms": 1, "min_quality": 90}, "targets[0].min_quality", "less than or equal"),
+    ],
+)
+def test_a_wrong_target_is_named(target: dict[str, Any], field: str, reason: str) -> None:
+    found = error_of(spec(targets=[target]))
+    assert found[0] == field
+    assert reason in found[1]
+
+
+def test_an_unknown_key_names_the_one_that_was_meant() -> None:
+    assert error_of(spec(seeds=1)) == ("seeds", "unknown key; did you mean seed?")
+    wrong = spec(training={"epochs": 1})
+    field, reason = error_of(wrong)
+    assert field == "training.epochs"
+    assert reason.startswith("unknown key; ")
+    field, reason = error_of(spec(targets=[{"budget_ms": 1, "xyz": 1}]))
+    assert field == "targets[0].xyz"
+    assert "known keys: device, workload, statistic" in reason
+
+
+@pytest.mark.parametrize("targets", [[], [{"budget_ms": 1}] * 9])
+def test_a_job_has_one_to_eight_targets(targets: list[Any]) -> None:
+    assert error_of(spec(targets=targets))[0] == "targets"
+
+
+@pytest.mark.parametrize(
+    ("space", "field"),
+    [
+        ({"num_layers": []}, "space.num_layers"),
+        ({"num_layers": [0, 1]}, "space.num_layers[0]"),
+        ({"ffn_dim": [64, 32]}, "space.ffn_dim"),
+        ({"num_heads": [2, 2]}, "space.num_heads"),
+        ({"precision": ["fp8"]}, "space.precision[0]"),
+        ({"precision": ["int8", "int8"]}, "space.precision"),
+        ({"preset": "huge"}, "space.preset"),
+    ],
+)
+def test_a_wrong_space_is_named(space: dict[str, Any], field: str) -> None:
+    assert error_of(spec(space=space))[0] == field
