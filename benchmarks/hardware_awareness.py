@@ -2,7 +2,7 @@
 
 One supernet, one predictor, and as many evaluations for each way to choose a network: a search by
 predicted latency; the same search by FLOPs, its finds then filtered by latency; networks whose
-layers are all alike; and random ones. The best three of each within a budget race through a short
+layers are all alike; and random ones. The best two of each within a budget race through a short
 distillation, the winner is judged on the test split, and all winners are timed in one session.
 Budgets are shares of the unsearched fp32 model's latency.
 
@@ -57,7 +57,7 @@ class Effort:
     population: int = 20
     generations: int = 8
     search_rows: int = 600
-    raced: int = 3
+    raced: int = 2
     distillation_steps: int = 60
     budgets: tuple[float, ...] = BUDGETS
 

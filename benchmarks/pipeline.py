@@ -30,6 +30,7 @@ from search.model.importing import import_model
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
 from search.objectives import LATENCY, QUALITY, Floats
+from search.pareto import front_ranks
 from search.samplers import SAMPLERS
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
@@ -193,9 +194,25 @@ class _Run:
             "params": num_params(self.shape, SubnetConfig.full(self.shape)),
             "networks_in_space": len(space),
             "evaluated": len(found),
+            "front": self._front(found),
             "predictor": fit,
             "networks": networks,
             "seconds": {**self.clock.seconds, "all": round(sum(self.clock.seconds.values()), 1)},
+        }
+
+    def _front(self, found: Sequence[Found]) -> dict[str, float | None]:
+        """Its networks, and its cost in the time that fine-tuning the whole model took.
+
+        The device is learnt once, whatever is searched on it later: that is left out.
+        """
+        losses = np.array([(one.predicted_ms, -one.quality) for one in found])
+        spent = sum(self.clock.seconds[stage] for stage in ("reorder", "supernet", "search"))
+        is_finetuned = self.shape.task != "sentence-embedding"
+        return {
+            "networks": int((front_ranks(losses) == 0).sum()),
+            "cost_in_finetunings": (
+                round(spent / self.clock.seconds["teacher"], 2) if is_finetuned else None
+            ),
         }
 
     def _networks(
