@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.models import EvaluationRow
@@ -73,6 +73,11 @@ def list_evaluations(session: Session, job_id: str, source: str | None = None) -
         EvaluationRow.index_in_generation,
     )
     return [_to_evaluation(row) for row in session.scalars(query.order_by(*order))]
+
+
+def count_evaluations(session: Session, job_id: str) -> int:
+    query = select(func.count()).where(EvaluationRow.job_id == job_id)
+    return session.execute(query).scalar_one()
 
 
 def cached_quality(

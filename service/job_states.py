@@ -76,7 +76,7 @@ def _close_open_work(session: Session, job_id: str) -> None:
     for table in (Step, MeasurementJob):
         session.execute(
             update(table)
-            .where(table.job_id == job_id, table.state.in_(("ready", "running")))
+            .where(table.job_id == job_id, table.state.in_(("waiting", "ready", "running")))
             .values(
                 state="cancelled",
                 token=table.token + 1,

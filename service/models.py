@@ -128,8 +128,12 @@ class Job(Base):
 
 
 class Step(Base):
-    """`state`: ready, running, done, failed, cancelled. `token` rises with every claim: a write
-    that names an old one is refused."""
+    """`state`: waiting, ready, running, done, failed, cancelled. `token` rises with every claim: a
+    write that names an old one is refused.
+
+    A waiting step becomes ready once the `waits_for` parts that join it are done; each part names
+    it in `joins_id`.
+    """
 
     __tablename__ = "steps"
     __table_args__ = (Index(None, "job_id"), Index(None, "state"))
@@ -147,6 +151,8 @@ class Step(Base):
     not_before: Mapped[float] = mapped_column(default=0.0)
     published_at: Mapped[float | None]
     num_published: Mapped[int] = mapped_column(default=0)
+    joins_id: Mapped[str | None]
+    waits_for: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[float] = _created_at()
     started_at: Mapped[float | None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
@@ -41,14 +42,35 @@ def remove_sleeper(sleeper: threading.Event) -> None:
     _sleepers.discard(sleeper)
 
 
-def add_step(session: Session, job_id: str, new: NewStep, *, delay_seconds: float = 0.0) -> Step:
-    """Write a ready step of a job together with its wake-up."""
+def add_step(
+    session: Session,
+    job_id: str,
+    new: NewStep,
+    *,
+    parts: Sequence[NewStep] = (),
+    delay_seconds: float = 0.0,
+) -> Step:
+    """Write a ready step of a job together with its wake-up.
+
+    With `parts` these are ready, and the step itself waits until all of them are done.
+    """
     step = Step(
-        job_id=job_id, kind=new.kind, input=new.input, not_before=epoch_now() + delay_seconds
+        job_id=job_id,
+        kind=new.kind,
+        input=new.input,
+        not_before=epoch_now() + delay_seconds,
+        state="waiting" if parts else "ready",
+        waits_for=len(parts),
     )
     session.add(step)
     session.flush()
-    add_wakeup(session, step.id)
+    if not parts:
+        add_wakeup(session, step.id)
+    for new_part in parts:
+        part = Step(job_id=job_id, kind=new_part.kind, input=new_part.input, joins_id=step.id)
+        session.add(part)
+        session.flush()
+        add_wakeup(session, part.id)
     return step
 
 

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     """A file that steps hold shared and a measuring agent on the same machine exclusively."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one training process; all cores when not set."""
+    search_workers: int = Field(default=1, ge=1, le=256)
+    """Into how many parts the evaluations of a generation are cut, for as many workers; the same
+    networks are found whatever it is."""
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

@@ -62,16 +62,23 @@ class NewArtifact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepResult:
-    """How a step ends: with exactly one of `next` (the job goes on) and `result` (it is done)."""
+    """How a step ends: with `next` (the job goes on) or `result` (it is done).
+
+    `parts` run side by side, on as many workers as are free, before `next` does. A part itself
+    ends with neither: what it did is found in the database.
+    """
 
     output: dict[str, Any] = field(default_factory=dict)
     next: NewStep | NewMeasurement | None = None
     artifacts: Sequence[NewArtifact] = ()
+    parts: Sequence[NewStep] = ()
     result: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if (self.next is None) == (self.result is None):
+        if self.next is not None and self.result is not None:
             raise ValueError("a step ends with either `next` or `result`")
+        if self.parts and not isinstance(self.next, NewStep):
+            raise ValueError("the parts of a step need a next one that they join")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -129,9 +129,33 @@ def finish(session: Session, lease: StepLease, result: StepResult) -> None:
     elif result.result is not None:
         conclude_job(session, lease.job_id, "succeeded", result=result.result)
     elif isinstance(result.next, NewStep):
-        outbox.add_step(session, lease.job_id, result.next)
+        outbox.add_step(session, lease.job_id, result.next, parts=result.parts)
     elif result.next is not None:
         measurement_jobs.create(session, result.next, job_id=lease.job_id)
+    else:
+        _join(session, lease)
+
+
+def _join(session: Session, lease: StepLease) -> None:
+    """One part less to wait for; the last one to end sets the step free that all of them join."""
+    joins_id = session.execute(select(Step.joins_id).where(Step.id == lease.step_id)).scalar_one()
+    if joins_id is None:
+        raise ValueError(f"{lease.kind} is no part of anything: it ends with `next` or `result`")
+    num_left = session.execute(
+        update(Step)
+        .where(Step.id == joins_id, Step.state == "waiting")
+        .values(waits_for=Step.waits_for - 1)
+        .returning(Step.waits_for)
+        .execution_options(synchronize_session=False)
+    ).scalar_one()
+    if num_left == 0:
+        session.execute(
+            update(Step)
+            .where(Step.id == joins_id)
+            .values(state="ready")
+            .execution_options(synchronize_session=False)
+        )
+        outbox.add_wakeup(session, joins_id)
 
 
 def fail(

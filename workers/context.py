@@ -170,6 +170,11 @@ class JobContext:
         with self._database.read() as session:
             return evaluations.list_evaluations(session, self.job_id, source)
 
+    def num_evaluations(self) -> int:
+        """Recorded so far, whatever found them."""
+        with self._database.read() as session:
+            return evaluations.count_evaluations(session, self.job_id)
+
     def cached_quality(self, fingerprint: str, fidelity: str) -> dict[str, Any] | None:
         """Metrics of an equal network that was evaluated at the same fidelity: by this job, or by
         the one whose supernet it searches."""

@@ -21,6 +21,7 @@ HANDLER_PATHS: Mapping[str, str] = {
         "reorder",
         "supernet",
         "search",
+        "evaluate",
         "baseline",
         "shortlist",
         "distill",

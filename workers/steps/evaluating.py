@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,8 +28,9 @@ class Evaluator:
 
     def __init__(self, ctx: JobContext, state: State) -> None:
         set_threads(ctx)
-        self.num_recorded = 0
         self._ctx = ctx
+        self._deadline = time.monotonic() + ctx.settings.step_seconds
+        self._num_recorded = 0
         self._latencies = Latencies.of(ctx, state)
         self._loosest_ms = {
             promise: max(
@@ -125,4 +127,16 @@ class Evaluator:
                 state={"values": list(task.values_of(subnet, found))} if task else None,
             )
         )
-        self.num_recorded += 1
+        self._num_recorded += 1
+        search = self._ctx.spec.search
+        total = search.num_evaluations * (1 + len(search.baselines))
+        self._ctx.progress(self._ctx.num_evaluations(), total, "evaluations")
+
+    def should_pause(self) -> bool:
+        """Whether the step has run long enough; never before it has recorded something.
+
+        Raises:
+            StepAborted: it is to stop at once.
+        """
+        self._ctx.check_abort()
+        return self._num_recorded > 0 and time.monotonic() >= self._deadline

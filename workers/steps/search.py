@@ -8,7 +8,7 @@ from service.evaluations import Evaluation
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
-from workers.steps.searching import GenerationRun, search_task
+from workers.steps.searching import GenerationRun
 from workers.steps.state import State
 from workers.steps.training import drop_checkpoint
 
@@ -19,23 +19,17 @@ def run(ctx: JobContext) -> StepResult:
     ctx.stage("search")
     state = State.parse(ctx.input)
     drop_checkpoint(ctx, state.checkpoint)
-    search = ctx.spec.search
-    evaluator = Evaluator(ctx, state)
-    done = state.generation * search.population
-    total = search.num_evaluations * (1 + len(search.baselines))
-    generation = GenerationRun(
-        ctx=ctx,
-        evaluator=evaluator,
-        task=search_task(ctx, state, evaluator),
-        source=SOURCE,
-        sampler=search.sampler,
-        generation=state.generation,
-        on_progress=lambda count: ctx.progress(done + count, total, "evaluations"),
-    )
-    num_children = generation.advance()
+    generation = GenerationRun.of(ctx, state, Evaluator(ctx, state), SOURCE, state.generation)
+    children = generation.children()
+    again = NewStep(kind="search", input=state.dump())
+    if parts := generation.parts(children.missing):
+        return StepResult(parts=parts, next=again)
+    if not generation.advance(children.missing):
+        return StepResult(next=again)
     _announce(ctx, state.generation)
+    search = ctx.spec.search
     state = state.updated(generation=state.generation + 1, checkpoint=None)
-    is_over = state.generation == search.generations or num_children != search.population
+    is_over = state.generation == search.generations or children.count < search.population
     kind = "baseline" if is_over else "search"
     return StepResult(next=NewStep(kind=kind, input=state.dump()))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 
+from search.baselines import hardware_agnostic
 from search.costs import flops, num_params, peak_memory_bytes, size_bytes
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
+from search.genotypes import Genotype
 from search.objectives import (
     FLOPS,
     LATENCY,
@@ -23,6 +26,7 @@ from search.objectives import (
 from search.samplers import SAMPLERS
 from search.space import SubnetConfig
 from service.evaluations import Evaluation
+from service.step_types import NewStep
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
 from workers.steps.state import State
@@ -49,7 +53,7 @@ def search_task(ctx: JobContext, state: State, evaluator: Evaluator) -> SearchTa
     )
 
 
-def flops_of(state: State) -> CostOf:
+def _flops_of(state: State) -> CostOf:
     """Operations of a network at the first target's workload."""
     shape, size = state.model_shape, _input_size(state)
     return lambda subnet: flops(shape, subnet, **size)
@@ -59,7 +63,7 @@ def _counted_costs(state: State) -> dict[str, CostOf]:
     """By the name of the objective."""
     shape, size = state.model_shape, _input_size(state)
     return {
-        FLOPS.name: flops_of(state),
+        FLOPS.name: _flops_of(state),
         PARAMS.name: partial(num_params, shape),
         SIZE.name: partial(size_bytes, shape),
         PEAK_MEMORY.name: lambda subnet: peak_memory_bytes(shape, subnet, **size),
@@ -84,52 +88,94 @@ def _latency_objectives(count: int) -> list[Objective]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRun:
-    """One generation of a search that goes by `source` in the records.
-
-    Attributes:
-        on_progress: called with how many of its children are evaluated.
-    """
+    """One generation of a search that goes by `source` in the records."""
 
     ctx: JobContext
+    state: State
     evaluator: Evaluator
     task: SearchTask
     source: str
-    sampler: str
     generation: int
-    on_progress: Callable[[int], None]
 
-    def advance(self, should_pause: Callable[[], bool] = lambda: False) -> int | None:
-        """Evaluates the children that are not recorded; how many the generation has.
+    @classmethod
+    def of(
+        cls, ctx: JobContext, state: State, evaluator: Evaluator, source: str, generation: int
+    ) -> Self:
+        task = search_task(ctx, state, evaluator)
+        if source == "flops":
+            shape = state.model_shape
+            ratio = evaluator.loosest_ratio(shape)
+            task = hardware_agnostic(task, shape, _flops_of(state), budget_ratio=ratio)
+        return cls(
+            ctx=ctx,
+            state=state,
+            evaluator=evaluator,
+            task=task,
+            source=source,
+            generation=generation,
+        )
 
-        None once `should_pause` says so: the same call goes on later. Fewer than the population
-        mean that the space is used up.
-        """
+    def children(self) -> Children:
         search = self.ctx.spec.search
         recorded = self.ctx.evaluations(self.source)
-        children = ask_generation(
+        done = {e.index_in_generation for e in recorded if e.generation == self.generation}
+        if len(done) == search.population:
+            return Children(count=len(done), missing={})
+        found = ask_generation(
             self.task,
             [remembered(e) for e in recorded if e.generation < self.generation],
-            SAMPLERS[self.sampler],
+            SAMPLERS["random" if self.source == "random" else search.sampler],
             generation=self.generation,
             population=search.population,
             seed=self.ctx.seed,
         )
-        done = {e.index_in_generation for e in recorded if e.generation == self.generation}
-        for index, child in enumerate(children):
-            if index not in done:
-                if should_pause():
-                    return None
-                self.ctx.check_abort()
-                self.evaluator.record(
-                    child.subnet,
-                    source=self.source,
-                    generation=self.generation,
-                    index=index,
-                    genotype=child.genotype,
-                    task=self.task,
-                )
-            self.on_progress(index + 1)
-        return len(children)
+        missing = {i: child.genotype for i, child in enumerate(found) if i not in done}
+        return Children(count=len(found), missing=missing)
+
+    def advance(self, missing: Mapping[int, Genotype]) -> bool:
+        """Evaluates children by their index; False when the step's time is up before the last."""
+        for index, genotype in missing.items():
+            if self.evaluator.should_pause():
+                return False
+            self.evaluator.record(
+                self.task.space.decode(genotype),
+                source=self.source,
+                generation=self.generation,
+                index=index,
+                genotype=genotype,
+                task=self.task,
+            )
+        return True
+
+    def parts(self, missing: Mapping[int, Genotype]) -> list[NewStep]:
+        """The same as steps for several workers; none where they would have nothing to share."""
+        count = min(self.ctx.settings.search_workers, len(missing))
+        if count < 2:
+            return []
+        children = sorted(missing.items())
+        return [
+            NewStep(
+                kind="evaluate",
+                input={
+                    "state": self.state.dump(),
+                    "source": self.source,
+                    "generation": self.generation,
+                    "children": [list(child) for child in children[place::count]],
+                },
+            )
+            for place in range(count)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Children:
+    """Of a generation: how many, and by index the genotypes that are not yet evaluated.
+
+    Fewer than the population mean that the space is used up.
+    """
+
+    count: int
+    missing: Mapping[int, Genotype]
 
 
 def remembered(evaluation: Evaluation) -> EvaluatedGenotype:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from search.space import SearchSpace, SubnetConfig
 from service.evaluations import Evaluation
 from service.step_types import NewStep
 from tests.workers.steps.conftest import WholeJob
+from tests.workers.steps.in_process import Workshop
 
 SEARCH = {
     "population": 4,
@@ -90,3 +93,28 @@ def test_a_space_that_is_used_up_ends_the_search(whole_job: WholeJob) -> None:
     found = whole_job.workshop.evaluations(job)
     assert len([e for e in found if e.source == "search"]) == len(space) == 6
     assert len([e for e in found if e.source == "random"]) == 6
+
+
+def test_several_workers_find_what_one_finds(
+    whole_job: WholeJob, evaluations: tuple[Evaluation, ...]
+) -> None:
+    alone = whole_job.workshop
+    settings = alone.settings.model_copy(update={"search_workers": 3})
+    several = Workshop(settings, alone.database, alone.store, alone.measure)
+    spec = {**whole_job.spec, "search": SEARCH}
+    given = whole_job.step("search").input
+    job = several.submit(spec, NewStep(kind="search", input=given))
+    several.run_until(job, "shortlist")
+    shares = [step.input for step in several.steps(job) if step.kind == "evaluate"]
+    assert {share["source"] for share in shares} == {"search", "random", "flops"}
+    assert max(len(share["children"]) for share in shares) == 2, "4 children, 3 workers"
+    assert_same(several.evaluations(job), evaluations)
+
+
+def assert_same(found: Sequence[Evaluation], expected: Sequence[Evaluation]) -> None:
+    """Whatever order they were recorded in."""
+
+    def essence(evaluation: Evaluation) -> Evaluation:
+        return replace(evaluation, created_at=None)
+
+    assert [essence(e) for e in found] == [essence(e) for e in expected]
