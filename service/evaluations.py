@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +76,10 @@ def list_evaluations(session: Session, job_id: str, source: str | None = None) -
     return [_to_evaluation(row) for row in session.scalars(query.order_by(*order))]
 
 
-def count_evaluations(session: Session, job_id: str) -> int:
-    query = select(func.count()).where(EvaluationRow.job_id == job_id)
+def count_evaluations(session: Session, job_id: str, sources: Sequence[str]) -> int:
+    query = select(func.count()).where(
+        EvaluationRow.job_id == job_id, EvaluationRow.source.in_(sources)
+    )
     return session.execute(query).scalar_one()
 
 

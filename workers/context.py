@@ -6,7 +6,7 @@ Every write goes through the step's token: once somebody else holds the step, it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from service.devices import DeviceInfo, find_device
 from service.evaluations import Evaluation
 from service.events import append_event
 from service.job_spec import JobSpec
+from service.job_states import TERMINAL
 from service.jobs import get_job
 from service.models import Job
 from service.settings import Settings
@@ -152,28 +153,35 @@ class JobContext:
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Store it, once for each source, generation and index."""
+        self.record_evaluations([evaluation])
+
+    def record_evaluations(self, found: Sequence[Evaluation]) -> None:
+        """All of them or none."""
         with self._guarded() as session:
-            if not evaluations.record_evaluation(session, self.job_id, evaluation):
-                return
-            data = {
-                "source": evaluation.source,
-                "generation": evaluation.generation,
-                "index_in_generation": evaluation.index_in_generation,
-                "fingerprint": evaluation.fingerprint,
-                "metrics": evaluation.metrics,
-            }
-            message = f"{evaluation.source} network {evaluation.fingerprint}"
-            append_event(session, self.job_id, "evaluation", message, data)
+            for evaluation in found:
+                if evaluations.record_evaluation(session, self.job_id, evaluation):
+                    self._announce_evaluation(session, evaluation)
+
+    def _announce_evaluation(self, session: Session, evaluation: Evaluation) -> None:
+        data = {
+            "source": evaluation.source,
+            "generation": evaluation.generation,
+            "index_in_generation": evaluation.index_in_generation,
+            "fingerprint": evaluation.fingerprint,
+            "metrics": evaluation.metrics,
+        }
+        message = f"{evaluation.source} network {evaluation.fingerprint}"
+        append_event(session, self.job_id, "evaluation", message, data)
 
     def evaluations(self, source: str | None = None) -> list[Evaluation]:
         """Ordered by source, generation and index."""
         with self._database.read() as session:
             return evaluations.list_evaluations(session, self.job_id, source)
 
-    def num_evaluations(self) -> int:
-        """Recorded so far, whatever found them."""
+    def num_evaluations(self, sources: Sequence[str]) -> int:
+        """Recorded so far for any of these."""
         with self._database.read() as session:
-            return evaluations.count_evaluations(session, self.job_id)
+            return evaluations.count_evaluations(session, self.job_id, sources)
 
     def cached_quality(self, fingerprint: str, fidelity: str) -> dict[str, Any] | None:
         """Metrics of an equal network that was evaluated at the same fidelity: by this job, or by
@@ -194,8 +202,12 @@ class JobContext:
         return state
 
     def evaluations_of(self, job_id: str) -> list[Evaluation]:
-        """Of an earlier job, whatever found them."""
+        """Of an earlier job that has ended. None while it goes on: there could be more of them
+        when this step is repeated."""
         with self._database.read() as session:
+            job = get_job(session, job_id)
+            if job is None or job.state not in TERMINAL:
+                return []
             return evaluations.list_evaluations(session, job_id)
 
     # --- devices ----------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class Evaluator:
         }
         self._supernet = load_network(ctx, state, state.blobs.supernet)
         self._rows = load_rows(ctx, state.blobs.search).spread(ctx.spec.search.fidelity_rows)
-        self._fidelity = f"rows={len(self._rows)}"
+        self.fidelity = f"rows={len(self._rows)}"
 
     @property
     def num_promises(self) -> int:
@@ -80,6 +81,45 @@ class Evaluator:
             for promise, loosest_ms in self._loosest_ms.items()
         )
 
+    def recall(self, known: Sequence[Evaluation], *, source: str, task: SearchTask) -> None:
+        """Store what an equal supernet's evaluations told, at the latencies of this job."""
+        entries = []
+        for index, evaluation in enumerate(known):
+            subnet = SubnetConfig.from_dict(evaluation.subnet)
+            place = {"source": source, "generation": 0, "index_in_generation": index}
+            entries.append(
+                self._entry(subnet, evaluation.metrics, place, evaluation.genotype, task)
+            )
+        self._ctx.record_evaluations(entries)
+
+    def _entry(
+        self,
+        subnet: SubnetConfig,
+        found: Mapping[str, float],
+        place: Mapping[str, Any],
+        genotype: dict[str, Any] | None,
+        task: SearchTask | None,
+    ) -> Evaluation:
+        estimates = [self._latencies.estimate(p, [subnet]) for p in self._latencies.promises]
+        estimate = estimates[0]
+        metrics = {
+            **{name: found[name] for name in ("quality", "loss", "num_rows")},
+            "latency_ms": float(estimate.mean_ms[0]),
+            "latency_lower_ms": float(estimate.lower_ms[0]),
+            "latency_upper_ms": float(estimate.upper_ms[0]),
+            # Of every promise in order: a device, a workload and a statistic each.
+            "latencies_ms": [float(e.mean_ms[0]) for e in estimates],
+        }
+        return Evaluation(
+            **place,
+            fingerprint=subnet.fingerprint,
+            fidelity=self.fidelity,
+            subnet=subnet.to_dict(),
+            metrics=metrics,
+            genotype=genotype,
+            state={"values": list(task.values_of(subnet, found))} if task else None,
+        )
+
     def _evaluate(self, subnet: SubnetConfig) -> dict[str, float]:
         found = evaluate(extract(self._supernet, subnet), self._rows, subnet.renumbered())
         return {"quality": found.value, "loss": found.loss, "num_rows": found.num_rows}
@@ -102,35 +142,15 @@ class Evaluator:
 
         With a `task` the values of its objectives are kept too, for its sampler.
         """
-        known = self._ctx.cached_quality(subnet.fingerprint, self._fidelity)
+        known = self._ctx.cached_quality(subnet.fingerprint, self.fidelity)
         found = self._evaluate(subnet) if known is None else known
-        estimates = [self._latencies.estimate(p, [subnet]) for p in self._latencies.promises]
-        estimate = estimates[0]
-        metrics = {
-            **{name: found[name] for name in ("quality", "loss", "num_rows")},
-            "latency_ms": float(estimate.mean_ms[0]),
-            "latency_lower_ms": float(estimate.lower_ms[0]),
-            "latency_upper_ms": float(estimate.upper_ms[0]),
-            # Of every promise in order: a device, a workload and a statistic each.
-            "latencies_ms": [float(e.mean_ms[0]) for e in estimates],
-        }
-        self._ctx.record_evaluation(
-            Evaluation(
-                source=source,
-                generation=generation,
-                index_in_generation=index,
-                fingerprint=subnet.fingerprint,
-                fidelity=self._fidelity,
-                subnet=subnet.to_dict(),
-                metrics=metrics,
-                genotype=genotype,
-                state={"values": list(task.values_of(subnet, found))} if task else None,
-            )
-        )
+        place = {"source": source, "generation": generation, "index_in_generation": index}
+        self._ctx.record_evaluation(self._entry(subnet, found, place, genotype, task))
         self._num_recorded += 1
         search = self._ctx.spec.search
         total = search.num_evaluations * (1 + len(search.baselines))
-        self._ctx.progress(self._ctx.num_evaluations(), total, "evaluations")
+        done = self._ctx.num_evaluations(["search", *search.baselines])
+        self._ctx.progress(done, total, "evaluations")
 
     def should_pause(self) -> bool:
         """Whether the step has run long enough; never before it has recorded something.

@@ -17,6 +17,7 @@ COLOURS = {
     "random": "#b0b7c3",
     "uniform": "#2f9e77",
     "flops": "#b8860b",
+    "earlier": "#8c7ae6",
     "search": "#2f6fde",
 }
 

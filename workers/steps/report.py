@@ -16,11 +16,11 @@ from search.training.rows import Rows
 from service.evaluations import Evaluation
 from service.step_types import NewArtifact, NewStep, StepResult
 from workers.context import JobContext
-from workers.steps import search
 from workers.steps.artifacts import ONNX_NAMES, target_files
 from workers.steps.data import load_rows
 from workers.steps.figure import draw_front
 from workers.steps.search import to_candidate
+from workers.steps.searching import EARLIER, SOURCE
 from workers.steps.state import MeasuredFile, ProfileState, State, Target
 
 UNSEARCHED_NAMES = {
@@ -77,13 +77,15 @@ def search_figures(ctx: JobContext, state: State) -> dict[str, Any]:
     of the rectangle up to a model that is always right.
     """
     evaluations = ctx.evaluations()
-    searched = [e for e in evaluations if e.source == search.SOURCE]
-    baselines = sorted({e.source for e in evaluations} - {search.SOURCE})
+    searched = [e for e in evaluations if e.source == SOURCE]
+    earlier = [e for e in evaluations if e.source == EARLIER]
+    baselines = sorted({e.source for e in evaluations} - {SOURCE, EARLIER})
     return {
         "evaluations": len(searched),
         "distinct_evaluations": len({e.fingerprint for e in searched}),
+        "known_before": len(earlier),
         "space": state.space,
-        **_front(state, searched),
+        **_front(state, [*earlier, *searched]),
         "baselines": {
             source: _front(state, [e for e in evaluations if e.source == source])
             for source in baselines

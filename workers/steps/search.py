@@ -8,11 +8,9 @@ from service.evaluations import Evaluation
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
-from workers.steps.searching import GenerationRun
+from workers.steps.searching import EARLIER, SOURCE, GenerationRun, recall
 from workers.steps.state import State
 from workers.steps.training import drop_checkpoint
-
-SOURCE = "search"
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -20,6 +18,8 @@ def run(ctx: JobContext) -> StepResult:
     state = State.parse(ctx.input)
     drop_checkpoint(ctx, state.checkpoint)
     generation = GenerationRun.of(ctx, state, Evaluator(ctx, state), SOURCE, state.generation)
+    if state.generation == 0:
+        recall(ctx, generation.evaluator, generation.task)
     children = generation.children()
     again = NewStep(kind="search", input=state.dump())
     if parts := generation.parts(children.missing):
@@ -44,7 +44,8 @@ def to_candidate(evaluation: Evaluation) -> Candidate:
 
 
 def _announce(ctx: JobContext, generation: int) -> None:
-    front = ParetoFront.of(to_candidate(e) for e in ctx.evaluations(SOURCE))
+    found = [*ctx.evaluations(EARLIER), *ctx.evaluations(SOURCE)]
+    front = ParetoFront.of(to_candidate(e) for e in found)
     points = [{"latency_ms": c.latency_ms, "quality": c.quality} for c in front]
     ctx.event(
         "generation",

@@ -24,12 +24,16 @@ from search.objectives import (
     Objective,
 )
 from search.samplers import SAMPLERS
-from search.space import SubnetConfig
+from search.space import SearchSpace, SubnetConfig
 from service.evaluations import Evaluation
 from service.step_types import NewStep
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
 from workers.steps.state import State
+
+SOURCE = "search"
+EARLIER = "earlier"
+"""Source of what another job evaluated on the same supernet: it cost this one nothing."""
 
 CostOf = Callable[[SubnetConfig], int]
 EXTRA_OBJECTIVES = {objective.name: objective for objective in (FLOPS, PARAMS, SIZE, PEAK_MEMORY)}
@@ -118,14 +122,18 @@ class GenerationRun:
     def children(self) -> Children:
         search = self.ctx.spec.search
         recorded = self.ctx.evaluations(self.source)
+        earlier = self.ctx.evaluations(EARLIER) if self.source == SOURCE else []
         done = {e.index_in_generation for e in recorded if e.generation == self.generation}
         if len(done) == search.population:
             return Children(count=len(done), missing={})
+        # What was known before counts as a generation before the first.
+        shift = 1 if earlier else 0
         found = ask_generation(
             self.task,
-            [remembered(e) for e in recorded if e.generation < self.generation],
+            [remembered(e) for e in earlier]
+            + [remembered(e, shift) for e in recorded if e.generation < self.generation],
             SAMPLERS["random" if self.source == "random" else search.sampler],
-            generation=self.generation,
+            generation=self.generation + shift,
             population=search.population,
             seed=self.ctx.seed,
         )
@@ -178,11 +186,35 @@ class Children:
     missing: Mapping[int, Genotype]
 
 
-def remembered(evaluation: Evaluation) -> EvaluatedGenotype:
+def recall(ctx: JobContext, evaluator: Evaluator, task: SearchTask) -> None:
+    """Records what the job whose supernet is searched again found out on the same rows.
+
+    All of it at once: a step that is repeated finds either nothing of it or everything.
+    """
+    if ctx.spec.supernet_of is None or ctx.evaluations(EARLIER):
+        return
+    known: dict[str, Evaluation] = {}
+    for evaluation in ctx.evaluations_of(ctx.spec.supernet_of):
+        if evaluation.fidelity == evaluator.fidelity and _is_in(task.space, evaluation):
+            known.setdefault(evaluation.fingerprint, evaluation)
+    evaluator.recall(list(known.values()), source=EARLIER, task=task)
+
+
+def _is_in(space: SearchSpace, evaluation: Evaluation) -> bool:
+    """Whether its genotype is one of this space, and stands for the same network there."""
+    genotype, choices = evaluation.genotype, space.gene_choices
+    if genotype is None or genotype.keys() != choices.keys():
+        return False
+    if any(genotype[gene] not in choices[gene] for gene in choices):
+        return False
+    return space.decode(genotype).fingerprint == evaluation.fingerprint
+
+
+def remembered(evaluation: Evaluation, shift: int = 0) -> EvaluatedGenotype:
     assert evaluation.genotype is not None
     assert evaluation.state is not None
     return EvaluatedGenotype(
-        generation=evaluation.generation,
+        generation=evaluation.generation + shift,
         index=evaluation.index_in_generation,
         genotype=evaluation.genotype,
         values=tuple(evaluation.state["values"]),
