@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ def lineage(
     }
 
 
+def _shown(figures: Mapping[str, Any]) -> str:
+    within = figures["quality_interval"]
+    return f"{within['lower']:.4f} to {within['upper']:.4f}"
+
+
 def model_card(
     state: State, target: Target, figures: dict[str, Any], report: dict[str, Any]
 ) -> str:
@@ -121,6 +127,7 @@ tags: [snugnet, neural-architecture-search]
 | | this network | unsearched model |
 |---|---|---|
 | {metric}, test split | {figures["quality"]:.4f} | {unsearched["quality"]:.4f} |
+| within (95 %, all of them at once) | {_shown(figures)} | {_shown(unsearched)} |
 | p50 latency, ms | {figures["p50_ms"]:.3f} | {profile["baseline"]["p50_ms"]:.3f} |
 | p95 latency, ms | {figures["p95_ms"]:.3f} | {profile["baseline"]["p95_ms"]:.3f} |
 | file, bytes | {figures["size_bytes"]} | {unsearched["size_bytes"]} |

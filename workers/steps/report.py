@@ -11,6 +11,7 @@ from search.costs import flops, num_params
 from search.export.running import evaluate_file
 from search.pareto import ParetoFront
 from search.space import SubnetConfig
+from search.training.confidence import interval
 from search.training.evaluate import quality_of
 from search.training.rows import Rows
 from service.evaluations import Evaluation
@@ -41,9 +42,9 @@ def run(ctx: JobContext) -> StepResult:
     state = State.parse(ctx.input)
     rows = load_rows(ctx, state.blobs.test)
     profiles = [_profile(ctx, profile) for profile in state.profiles]
-    first = next((p for p in state.profiles if p.baseline), state.profiles[0])
+    first = _first_measured(state)
     report: dict[str, Any] = {
-        # The first profile in which anything was measured; `profiles` has all of them.
+        # `profiles` has all of them.
         "device": profiles[state.profiles.index(first)]["device"],
         "workload": first.workload,
         "profiles": profiles,
@@ -151,7 +152,7 @@ def _unsearched(
     return {
         "onnx": UNSEARCHED_NAMES[precision],
         "sha256": measured.onnx,
-        "quality": _quality(ctx, state, measured.onnx, rows),
+        **_judged(ctx, state, measured.onnx, rows),
         "p50_ms": measured.p50_ms,
         "p95_ms": measured.p95_ms,
         "size_bytes": measured.size_bytes,
@@ -181,12 +182,13 @@ def _target(
     if target.measured is None or target.onnx is None or target.profile is None:
         return figures
     workload = state.profiles[target.profile].target_workload
-    quality = _quality(ctx, state, target.onnx, rows)
+    judged = _judged(ctx, state, target.onnx, rows)
+    quality = judged["quality"]
     figures["stages"].append(
         {"stage": "report", "quality": quality, "note": "the exported file on the test split"}
     )
     return figures | {
-        "quality": quality,
+        **judged,
         "quality_kept": (
             None if baseline_quality is None else state.task.kept(quality, baseline_quality)
         ),
@@ -202,10 +204,27 @@ def _target(
     }
 
 
-def _quality(ctx: JobContext, state: State, onnx: str, rows: Rows) -> float:
+def _judged(ctx: JobContext, state: State, onnx: str, rows: Rows) -> dict[str, Any]:
+    """Quality of a file, with the interval of 95 % that holds for all files of the job at once."""
     ctx.check_abort()
     shape = state.model_shape
-    return quality_of(evaluate_file(ctx.blob(onnx), rows, shape), shape).value
+    scores = evaluate_file(ctx.blob(onnx), rows, shape)
+    within = interval(
+        scores.score.numpy(), scores.count.numpy(), num_compared=len(_judged_files(state))
+    )
+    return {"quality": quality_of(scores, shape).value, "quality_interval": within.to_dict()}
+
+
+def _judged_files(state: State) -> set[str]:
+    """SHA-256 of every file whose quality on the test split a reader may compare."""
+    first = _first_measured(state)
+    unsearched = [file.onnx for file in (first.baseline, first.quantized) if file]
+    return {*unsearched, *(target.onnx for target in state.targets if target.onnx)}
+
+
+def _first_measured(state: State) -> ProfileState:
+    """The first profile in which anything was measured."""
+    return next((p for p in state.profiles if p.baseline), state.profiles[0])
 
 
 def _store(ctx: JobContext, state: State, report: dict[str, Any]) -> list[NewArtifact]:

@@ -19,7 +19,16 @@ from search.pareto import ParetoFront
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.search import to_candidate
 
-UNSEARCHED_FIELDS = {"onnx", "sha256", "quality", "p50_ms", "p95_ms", "size_bytes", "params"}
+UNSEARCHED_FIELDS = {
+    "onnx",
+    "sha256",
+    "quality",
+    "quality_interval",
+    "p50_ms",
+    "p95_ms",
+    "size_bytes",
+    "params",
+}
 PREDICTOR_FIELDS = {
     "num_measurements",
     "mape",
@@ -102,6 +111,13 @@ def test_the_task_was_learnt_and_the_winners_kept_it(report: dict[str, Any]) -> 
         assert target["quality_kept"] == pytest.approx(
             target["quality"] / report["baseline"]["quality"]
         )
+
+
+def test_every_quality_on_the_test_split_has_an_interval_around_it(report: dict[str, Any]) -> None:
+    for judged in (report["baseline"], report["quantized_only"], *report["targets"]):
+        within = judged["quality_interval"]
+        assert 0 <= within["lower"] <= judged["quality"] <= within["upper"] <= 1
+        assert within["upper"] - within["lower"] > 0.02, "60 rows tell no more"
 
 
 def test_stages_of_a_target_follow_each_other(report: dict[str, Any]) -> None:
