@@ -54,7 +54,10 @@ def wilson(num_right: int, num_rows: int, confidence: float) -> Interval:
     share, spread = num_right / num_rows, z**2 / num_rows
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * np.sqrt(share * (1 - share) / num_rows + spread / (4 * num_rows))
-    return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    # At the ends the sum is 0 or 1 but for rounding, and the share itself must lie inside.
+    lower = 0.0 if num_right == 0 else float(centre - half)
+    upper = 1.0 if num_right == num_rows else float(centre + half)
+    return Interval(max(0.0, lower), min(1.0, upper))
 
 
 def bootstrap(scores: Floats, counts: Floats, confidence: float, *, seed: int = 0) -> Interval:

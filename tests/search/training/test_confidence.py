@@ -75,3 +75,9 @@ def test_no_networks_and_impossible_confidences_are_refused() -> None:
         simultaneous(0.95, 0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         wilson(1, 2, 1.0)
+
+
+def test_the_interval_of_no_and_of_only_right_answers_holds_the_share_itself() -> None:
+    for num_rows in range(1, 400):
+        assert wilson(0, num_rows, 0.95).lower == 0.0
+        assert wilson(num_rows, num_rows, 0.99).upper == 1.0
