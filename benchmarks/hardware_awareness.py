@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from search.objectives import LATENCY, QUALITY, Floats
 from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import evaluate, evaluate_rows
+from search.training.rows import Rows
 
 WORKLOAD = Workload(seq_len=64)
 BUDGETS = (1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8)
@@ -46,6 +47,7 @@ METHODS = ("hardware-aware", "flops-only", "uniform", "random")
 PRECISION_GROUPS = 3
 DISTILLATION_RATE = 1e-4
 SEED = 0
+STATE = Path(".snugnet/hardware-awareness")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,9 @@ class Effort:
     generations: int = 8
     search_rows: int = 600
     raced: int = 2
-    distillation_steps: int = 60
+    # Of a network that takes all of the original's time: faster ones get as many more as they
+    # are faster, as a job's networks do.
+    distillation_steps: int = 30
     budgets: tuple[float, ...] = BUDGETS
 
 
@@ -71,7 +75,7 @@ QUICK = Effort(
     generations=2,
     search_rows=64,
     raced=1,
-    distillation_steps=3,
+    distillation_steps=2,
     budgets=(1 / 2, 1 / 6),
 )
 
@@ -100,13 +104,32 @@ def main() -> int:
     parser.add_argument("--state", type=Path, metavar="DIR", help="of the trained supernet")
     arguments = parser.parse_args()
     is_quick = arguments.quick
-    state = arguments.state or Path(f".snugnet/hardware-awareness{'-quick' * is_quick}")
-    state.mkdir(parents=True, exist_ok=True)
+    state, effort = state_of(is_quick=is_quick)
     start = time.perf_counter()
-    figures = _Study(state, QUICK if is_quick else Effort()).figures()
+    figures = _Study(arguments.state or state, effort).figures()
     figures["minutes"] = round((time.perf_counter() - start) / 60, 1)
     report_result("hardware_awareness", figures, keep=not is_quick)
     return 0
+
+
+def state_of(*, is_quick: bool) -> tuple[Path, Effort]:
+    """Where the trained supernet is kept, and how it is trained."""
+    state = STATE.with_name(f"{STATE.name}{'-quick' * is_quick}")
+    state.mkdir(parents=True, exist_ok=True)
+    return state, QUICK if is_quick else Effort()
+
+
+def load_supernet(state: Path, rows: Mapping[str, Rows], effort: Effort) -> MovieSupernet:
+    """Trained here, or by an earlier run; it rounds to int8 as the files on this machine do."""
+    supernet = trained(
+        state,
+        rows,
+        SearchSpace.for_shape(MINILM),
+        teacher_epochs=effort.teacher_epochs,
+        supernet_epochs=effort.supernet_epochs,
+    )
+    supernet.model.weight_bits = weight_bits()
+    return supernet
 
 
 class _Study:
@@ -115,15 +138,7 @@ class _Study:
         self._rows = read_rows(state)
         self._sample = self._rows["search"].spread(effort.search_rows)
         self._known: dict[SubnetConfig, float] = {}
-        whole = SearchSpace.for_shape(MINILM)
-        self._supernet: MovieSupernet = trained(
-            state,
-            self._rows,
-            whole,
-            teacher_epochs=effort.teacher_epochs,
-            supernet_epochs=effort.supernet_epochs,
-        )
-        self._supernet.model.weight_bits = weight_bits()
+        self._supernet: MovieSupernet = load_supernet(state, self._rows, effort)
         self._space = self._supernet.space
         self._predictor, self._fit = fit_predictor(
             self._space,
@@ -269,7 +284,8 @@ class _Study:
         subnets: Sequence[SubnetConfig],
         inherited: dict[SubnetConfig, float],
     ) -> Winner:
-        distilled = [self._distilled(subnet) for subnet in subnets]
+        steps = round(self._effort.distillation_steps / budget)
+        distilled = [self._distilled(subnet, steps) for subnet in subnets]
         place = max(range(len(subnets)), key=lambda i: distilled[i][0])
         subnet, (_, is_right, loss) = subnets[place], distilled[place]
         winner = Winner(
@@ -285,7 +301,7 @@ class _Study:
         print(f"{study} {method} {budget:.3f}: {winner.quality:.1%}", flush=True)
         return winner
 
-    def _distilled(self, subnet: SubnetConfig) -> tuple[float, Bools, float]:
+    def _distilled(self, subnet: SubnetConfig, steps: int) -> tuple[float, Bools, float]:
         """Validation quality, what is right on the test split, and its loss."""
         student = extract(self._supernet.model, subnet)
         data = TaskData(
@@ -295,7 +311,7 @@ class _Study:
             student,
             subnet,
             data,
-            total_steps=self._effort.distillation_steps,
+            total_steps=steps,
             learning_rate=DISTILLATION_RATE,
             seed=SEED,
             precision="fp32",

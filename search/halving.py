@@ -3,14 +3,15 @@
 Candidates are looked at on a few rows of the search split, then on twice as many, and so on
 (successive halving: Jamieson and Talwalkar, arXiv 1502.07943). All see the same rows in the same
 order, so that two of them are compared row by row: what makes a row hard is shared and cancels.
+A candidate is held against those of earlier generations only, not against its own: what becomes
+of it does not depend on who evaluates the others, or when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from search.objectives import Floats
 
@@ -30,45 +31,53 @@ def rungs(num_rows: int, *, first: int, factor: int = 2) -> tuple[int, ...]:
     return tuple(counts[::-1]) or (num_rows,)
 
 
-def paired_difference(one: Floats, other: Floats) -> tuple[float, float]:
-    """Mean of `one` minus `other` over the rows that both saw, and its standard error.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rivals:
+    """Networks judged before, on the same rows in the same order.
 
-    The scores are (rows,), say 1 where the answer was right. Rows on which they agree tell
-    nothing of who is better; with fewer than `MIN_DIFFERING_ROWS` others the error is infinite.
+    Attributes:
+        costs: (rivals, costs), known beforehand, lower is better.
+        scores: (rivals, rows), higher is better, say 1 where the answer was right.
+        qualities: (rivals,), the means over all rows, also those that `scores` leaves out.
     """
-    differences = one - other
-    if np.count_nonzero(differences) < MIN_DIFFERING_ROWS:
-        return float(differences.mean()), float("inf")
-    error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
-    return float(differences.mean()), error
+
+    costs: Floats
+    scores: Floats
+    qualities: Floats
+
+    def quality_of_beaten(
+        self, scores: Floats, costs: Floats, *, confidence: float
+    ) -> float | None:
+        """What a candidate's quality is taken for that one of these has clearly beaten so far.
+
+        None where none has: none that costs no more in anything is better by more than
+        `confidence` standard errors of the paired difference. Of several the surest one counts:
+        its quality on all rows, less what the candidate lacks of it on those that both saw.
+
+        Args:
+            scores: (rows,), of the first rows; the rivals must have seen these.
+            costs: (costs,)
+        """
+        are_cheaper = (self.costs <= costs).all(axis=1)
+        if not are_cheaper.any():
+            return None
+        lacks, errors = paired_differences(self.scores[are_cheaper, : len(scores)], scores)
+        sureness = lacks / errors
+        surest = int(sureness.argmax())
+        if not sureness[surest] > confidence:
+            return None
+        return float(self.qualities[are_cheaper][surest] - lacks[surest])
 
 
-def survivors(
-    scores: Floats, costs: Floats, *, confidence: float, rivals: Sequence[int] | None = None
-) -> npt.NDArray[np.int64]:
-    """Places of the candidates that may still belong on the front, ascending.
+def paired_differences(these: Floats, other: Floats) -> tuple[Floats, Floats]:
+    """Mean of each of `these`, (networks, rows), minus `other`, (rows,), and its standard error.
 
-    One is dropped where another that costs no more in anything is better by `confidence` standard
-    errors of their paired difference. The best of all is never dropped.
-
-    Args:
-        scores: (candidates, rows), higher is better; every candidate on the same rows.
-        costs: (candidates, costs), known beforehand, lower is better.
-        rivals: places of those that may drop others; None means all.
+    Rows on which two agree tell nothing of who is better; with fewer than `MIN_DIFFERING_ROWS`
+    others the error is infinite.
     """
-    judges = range(len(scores)) if rivals is None else rivals
-    kept = [
-        place
-        for place in range(len(scores))
-        if not any(
-            _is_beaten(scores[place], scores[judge], confidence)
-            for judge in judges
-            if judge != place and (costs[judge] <= costs[place]).all()
-        )
-    ]
-    return np.array(kept, dtype=np.int64)
-
-
-def _is_beaten(scores: Floats, by: Floats, confidence: float) -> bool:
-    mean, error = paired_difference(by, scores)
-    return mean > 0 and mean > confidence * error
+    differences = these - other
+    errors = differences.std(axis=1, ddof=1) / np.sqrt(len(other))
+    is_known = np.count_nonzero(differences, axis=1) >= MIN_DIFFERING_ROWS
+    # Scores that differ by the same everywhere have no spread: then it is sure.
+    errors = np.maximum(errors, np.finfo(np.float64).tiny)
+    return differences.mean(axis=1), np.where(is_known, errors, np.inf)

@@ -208,6 +208,10 @@ class SearchSpec(Strict):
     fidelity_rows: int = Field(default=600, ge=8, le=1_000_000)
     """Rows of the search split on which a candidate is evaluated."""
 
+    halving: bool = True
+    """Evaluate a candidate on fewer rows where an earlier one that costs no more is clearly better
+    on those."""
+
     sampler: Literal["nsga2", "nsga3", "tpe", "gp", "random", "surrogate"] = "nsga2"
     """`surrogate` evolves on a learned model of quality and evaluates only what promises most;
     `nsga3` is for four objectives and more; `gp` needs seconds for each network."""

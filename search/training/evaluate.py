@@ -61,10 +61,10 @@ def evaluate_rows(
     """Score, loss and number of answers of every row, in the rows' order; no dropout."""
     task = task_of(model.shape)
     sums = torch.zeros(3, len(rows), dtype=torch.float64)
-    for places, batch in _batches(model, rows):
+    for places, batch in batches_of(model, rows):
         labels = rows.labels_of(places).to(batch.inputs.device)
         found = task.scores(model(batch, subnet), labels)
-        sums[:, places] = torch.stack([found.score, found.loss, found.count]).cpu()
+        sums[:, places] = found.stacked()
     return Scores(*sums)
 
 
@@ -75,7 +75,7 @@ def predict(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig | None =
     All of them at once: see `few`.
     """
     logits: list[Tensor] = [torch.empty(0)] * len(rows)
-    for places, batch in _batches(model, rows):
+    for places, batch in batches_of(model, rows):
         found = model(batch, subnet).logits.float().cpu()
         labels = rows.labels_of(places)
         for row, place in enumerate(places):
@@ -89,7 +89,7 @@ def divergence(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig) -> f
     """How far a subnet's answers are from the whole network's, 0 for equal ones."""
     task = task_of(model.shape)
     total, count = 0.0, 0
-    for places, batch in _batches(model, rows):
+    for places, batch in batches_of(model, rows):
         labels = rows.labels_of(places).to(batch.inputs.device)
         distance = task.divergence(model(batch, subnet), model(batch), labels)
         total += float(distance) * num_answers(labels)
@@ -102,7 +102,8 @@ def few(rows: R, shape: ModelShape, count: int) -> R:
     return rows.spread(max(1, min(count, MAX_LOGITS // _logits_of_row(rows, shape))))
 
 
-def _batches(model: ElasticTransformer, rows: Rows) -> Iterator[tuple[list[int], Batch]]:
+def batches_of(model: ElasticTransformer, rows: Rows) -> Iterator[tuple[list[int], Batch]]:
+    """Every row once, rows of a length together, where the model is; it is put to evaluation."""
     model.eval()
     batch_size = max(1, min(BATCH_ROWS, MAX_LOGITS // _logits_of_row(rows, model.shape)))
     device = next(model.parameters()).device

@@ -29,6 +29,10 @@ class Scores:
     loss: Tensor
     count: Tensor
 
+    def stacked(self) -> Tensor:
+        """All of it in host memory, (3, rows)."""
+        return torch.stack([self.score, self.loss, self.count]).cpu()
+
 
 class Task(ABC):
     """One of `search.shape.TASKS`.

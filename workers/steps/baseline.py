@@ -9,7 +9,7 @@ from __future__ import annotations
 from search.baselines import uniform_networks
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
-from workers.steps.evaluating import Evaluator
+from workers.steps.evaluating import Candidate, Evaluator
 from workers.steps.searching import GenerationRun, search_task
 from workers.steps.state import State
 
@@ -57,8 +57,10 @@ class _Baselines:
     def _evaluate_uniform(self) -> bool:
         task = search_task(self._ctx, self._state, self._evaluator)
         networks = uniform_networks(task, self._ctx.spec.search.num_evaluations)
-        for index in range(len(self._ctx.evaluations("uniform")), len(networks)):
-            if self._evaluator.should_pause():
-                return False
-            self._evaluator.record(networks[index], source="uniform", generation=0, index=index)
-        return True
+        done = {e.index_in_generation for e in self._ctx.evaluations("uniform")}
+        candidates = [
+            Candidate(subnet=subnet, index=index)
+            for index, subnet in enumerate(networks)
+            if index not in done
+        ]
+        return self._evaluator.record(candidates, source="uniform", generation=0)

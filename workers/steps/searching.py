@@ -28,7 +28,7 @@ from search.space import SearchSpace, SubnetConfig
 from service.evaluations import Evaluation
 from service.step_types import NewStep
 from workers.context import JobContext
-from workers.steps.evaluating import Evaluator
+from workers.steps.evaluating import Candidate, Evaluator
 from workers.steps.state import State
 
 SOURCE = "search"
@@ -122,16 +122,15 @@ class GenerationRun:
     def children(self) -> Children:
         search = self.ctx.spec.search
         recorded = self.ctx.evaluations(self.source)
-        earlier = self.ctx.evaluations(EARLIER) if self.source == SOURCE else []
         done = {e.index_in_generation for e in recorded if e.generation == self.generation}
         if len(done) == search.population:
             return Children(count=len(done), missing={})
-        # What was known before counts as a generation before the first.
-        shift = 1 if earlier else 0
+        before = self._before()
+        # What another job told counts as a generation before the first.
+        shift = 1 if any(e.source == EARLIER for e in before) else 0
         found = ask_generation(
             self.task,
-            [remembered(e) for e in earlier]
-            + [remembered(e, shift) for e in recorded if e.generation < self.generation],
+            [remembered(e, 0 if e.source == EARLIER else shift) for e in before],
             SAMPLERS["random" if self.source == "random" else search.sampler],
             generation=self.generation + shift,
             population=search.population,
@@ -142,18 +141,24 @@ class GenerationRun:
 
     def advance(self, missing: Mapping[int, Genotype]) -> bool:
         """Evaluates children by their index; False when the step's time is up before the last."""
-        for index, genotype in missing.items():
-            if self.evaluator.should_pause():
-                return False
-            self.evaluator.record(
-                self.task.space.decode(genotype),
-                source=self.source,
-                generation=self.generation,
-                index=index,
-                genotype=genotype,
-                task=self.task,
-            )
-        return True
+        rivals = self.evaluator.rivals(self._before(), self.task)
+        candidates = [
+            Candidate(subnet=self.task.space.decode(found), index=index, genotype=found)
+            for index, found in missing.items()
+        ]
+        return self.evaluator.record(
+            candidates,
+            source=self.source,
+            generation=self.generation,
+            task=self.task,
+            rivals=rivals,
+        )
+
+    def _before(self) -> list[Evaluation]:
+        """What this search knew when the generation was proposed."""
+        earlier = self.ctx.evaluations(EARLIER) if self.source == SOURCE else []
+        recorded = self.ctx.evaluations(self.source)
+        return earlier + [e for e in recorded if e.generation < self.generation]
 
     def parts(self, missing: Mapping[int, Genotype]) -> list[NewStep]:
         """The same as steps for several workers; none where they would have nothing to share."""
@@ -210,7 +215,7 @@ def _is_in(space: SearchSpace, evaluation: Evaluation) -> bool:
     return space.decode(genotype).fingerprint == evaluation.fingerprint
 
 
-def remembered(evaluation: Evaluation, shift: int = 0) -> EvaluatedGenotype:
+def remembered(evaluation: Evaluation, shift: int) -> EvaluatedGenotype:
     assert evaluation.genotype is not None
     assert evaluation.state is not None
     return EvaluatedGenotype(

@@ -90,7 +90,10 @@ def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
     """
     latencies = Latencies.of(ctx, state)
     target = state.target
-    found = {e.fingerprint: e for e in reversed(ctx.evaluations())}
+    # What was looked at most closely counts, of equal ones the first.
+    found: dict[str, Evaluation] = {}
+    for evaluation in sorted(ctx.evaluations(), key=lambda e: -e.metrics["num_rows"]):
+        found.setdefault(evaluation.fingerprint, evaluation)
     evaluations = [e for e in found.values() if e.fingerprint not in target.rejected]
     if not evaluations:
         return []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from search import halving
 from search.costs import flops, size_bytes
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
+from search.training import judging
 from service.evaluations import Evaluation
 from service.step_types import NewStep
 from tests.workers.steps.conftest import WholeJob
@@ -32,6 +34,16 @@ def searched(whole_job: WholeJob, **search: Any) -> tuple[Evaluation, ...]:
     job = whole_job.workshop.submit(spec, NewStep(kind="search", input=given))
     whole_job.workshop.run_until(job, "shortlist")
     return tuple(whole_job.workshop.evaluations(job))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_rows_tell() -> Iterator[None]:
+    """The tiny job's 40 rows are looked at in rounds, and little gives a candidate up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "FIRST_RUNG", 10)
+        patch.setattr(judging, "CONFIDENCE", 0.0)
+        patch.setattr(halving, "MIN_DIFFERING_ROWS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +87,30 @@ def test_the_search_by_operations_knows_no_latency(evaluations: tuple[Evaluation
         assert evaluation.state is not None
         assert len(evaluation.state["values"]) == 2
         assert evaluation.metrics["latency_ms"] > 0, "it is judged by latency all the same"
+
+
+def test_what_an_earlier_network_as_cheap_beats_is_looked_at_on_fewer_rows(
+    whole_job: WholeJob,
+) -> None:
+    evaluations = searched(whole_job, objectives=[], population=12)
+    given_up = [e for e in evaluations if e.metrics["num_rows"] < 40]
+    assert given_up
+    for evaluation in given_up:
+        assert evaluation.fidelity in ("rows=10 of 40", "rows=20 of 40")
+        assert evaluation.state is not None
+        assert evaluation.state["values"][-1] == evaluation.metrics["quality"]
+        assert any(
+            rival.metrics["num_rows"] == 40
+            and rival.metrics["latency_ms"] <= evaluation.metrics["latency_ms"]
+            and rival.metrics["quality"] > evaluation.metrics["quality"]
+            for rival in of(evaluations, evaluation.source)
+            if rival.generation < evaluation.generation
+        )
+
+
+def test_a_job_may_have_all_rows_read_for_every_candidate(whole_job: WholeJob) -> None:
+    found = searched(whole_job, halving=False)
+    assert {e.metrics["num_rows"] for e in found} == {40}
 
 
 def test_a_job_may_do_without_baselines(whole_job: WholeJob) -> None:
