@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from benchmarks.common import MINILM, report_result
 from benchmarks.equal_terms import Bools, Point, geometric_mean, paired_points, speedups
@@ -38,8 +39,9 @@ from search.model.extract import extract
 from search.objectives import LATENCY, QUALITY, Floats
 from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
-from search.training.evaluate import evaluate, evaluate_rows
+from search.training.evaluate import evaluate, evaluate_rows, quality_of
 from search.training.rows import Rows
+from search.training.together import evaluate_together
 
 WORKLOAD = Workload(seq_len=64)
 BUDGETS = (1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8)
@@ -102,8 +104,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="little of everything, nothing kept")
     parser.add_argument("--state", type=Path, metavar="DIR", help="of the trained supernet")
+    parser.add_argument("--threads", type=int, default=1, help="of training; measured is with 1")
     arguments = parser.parse_args()
     is_quick = arguments.quick
+    torch.set_num_threads(arguments.threads)
     state, effort = state_of(is_quick=is_quick)
     start = time.perf_counter()
     figures = _Study(arguments.state or state, effort).figures()
@@ -161,7 +165,7 @@ class _Study:
                     floats = found
                 winners += self._race_all(precision, method, found)
         quantized = [subnet.with_precision("int8") for subnet in floats]
-        by_float = {q: self._quality(f) for q, f in zip(quantized, floats, strict=True)}
+        by_float = {q: self._known[f] for q, f in zip(quantized, floats, strict=True)}
         winners += self._race_all("precision", "sequential", quantized, qualities=by_float)
         joint = self._space.with_choices({"precision_groups": PRECISION_GROUPS})
         winners += self._race_all("precision", "joint", self._find("hardware-aware", joint))
@@ -206,8 +210,7 @@ class _Study:
         else:
             sampler = "random" if method == "random" else "surrogate"
             found = self._searched(task, sampler)
-        for subnet in found:
-            self._quality(subnet)
+        self._judge(found)
         print(f"{space.precision} {method}: {len(found)} networks", flush=True)
         return found
 
@@ -234,8 +237,9 @@ class _Study:
                 population=self._effort.population,
                 seed=SEED,
             )
+            self._judge([child.subnet for child in children])
             for index, child in enumerate(children):
-                quality = self._quality(child.subnet)
+                quality = self._known[child.subnet]
                 found.append(child.subnet)
                 records.append(
                     EvaluatedGenotype(
@@ -247,12 +251,12 @@ class _Study:
                 )
         return found
 
-    def _quality(self, subnet: SubnetConfig) -> float:
-        """With the weights that it inherits, on the search split."""
-        if subnet not in self._known:
-            model = extract(self._supernet.model, subnet)
-            self._known[subnet] = evaluate(model, self._sample, subnet.renumbered()).value
-        return self._known[subnet]
+    def _judge(self, subnets: Sequence[SubnetConfig]) -> None:
+        """With the weights that they inherit, on the search split."""
+        new = [subnet for subnet in dict.fromkeys(subnets) if subnet not in self._known]
+        scores = evaluate_together(self._supernet.model, self._sample, new)
+        for subnet, of_rows in zip(new, scores, strict=True):
+            self._known[subnet] = quality_of(of_rows, MINILM).value
 
     # --- the race ---------------------------------------------------------------------------
 
@@ -271,7 +275,7 @@ class _Study:
             budget_ms = budget * self._predictor.reference_ms
             within = [s for s, ms in zip(found, latencies_ms, strict=True) if ms <= budget_ms]
             if within:
-                scores = qualities or {s: self._quality(s) for s in within}
+                scores = qualities or self._known
                 best = sorted(within, key=lambda s: -scores[s])[: self._effort.raced]
                 winners.append(self._race(study, method, budget, best, scores))
         return winners

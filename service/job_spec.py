@@ -68,9 +68,9 @@ class SpaceSpec(Strict):
     """Either a preset, or choices of one's own; a gene that is left out keeps the preset's."""
 
     preset: Literal["small", "medium", "wide"] = "medium"
-    """`medium`: at most four choices a gene, at quarters of the model's own widths. `small` has
-    two or three and trains quickest; `wide` chooses the width of the stream between layers too,
-    and a precision for each half of the layers."""
+    """`medium`: at most four choices a gene, widths of an eighth, a quarter, a half and all of the
+    model's own. `small` has two or three and trains quickest; `wide` chooses the width of the
+    stream between layers too, and a precision for each half of the layers."""
 
     num_layers: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
     num_heads: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
