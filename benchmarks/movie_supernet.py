@@ -14,7 +14,7 @@ from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
 from search.space import SearchSpace, SubnetConfig
 from search.training.encoding import encode_splits
-from search.training.evaluate import divergence, evaluate
+from search.training.evaluate import evaluate
 from search.training.loop import LossesAt, TrainingRun, load_weights_, save_weights
 from search.training.losses import DistillationLoss
 from search.training.optimizer import Schedule
@@ -29,6 +29,7 @@ from search.training.supernet import (
 )
 from search.training.tasks import task_of
 from search.training.teacher import TeacherOutputs
+from search.training.together import divergences
 
 SEED = 0
 MAX_SEQ_LEN = 64
@@ -93,7 +94,7 @@ def _reorder_(teacher: ElasticTransformer, order: BatchOrder, rows: Rows) -> tup
     batches = (order[step][1:] for step in range(IMPORTANCE_BATCHES))
     importance = measure_importance(teacher, batches, task_of(MINILM).loss)
     reorder_(teacher, importance)
-    return rank_layers(lambda subnet: divergence(teacher, rows, subnet), SubnetConfig.full(MINILM))
+    return rank_layers(lambda s: divergences(teacher, rows, s), SubnetConfig.full(MINILM))
 
 
 def _train(

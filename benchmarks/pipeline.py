@@ -35,7 +35,7 @@ from search.samplers import SAMPLERS
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
 from search.training.encoding import encode_splits, with_vectors
-from search.training.evaluate import Quality, divergence, evaluate, few, predict
+from search.training.evaluate import evaluate, few, predict, quality_of
 from search.training.loop import LossesAt, TrainingRun
 from search.training.losses import DistillationLoss
 from search.training.optimizer import Schedule
@@ -45,6 +45,7 @@ from search.training.sampling import Sampling, SubnetSampler
 from search.training.supernet import finetuning_losses, freeze_words_, supernet_losses
 from search.training.tasks import task_of
 from search.training.teacher import teacher_of
+from search.training.together import divergences, evaluate_together
 
 SEED = 0
 IMPORTANCE_BATCHES = 12
@@ -253,7 +254,7 @@ class _Run:
         assert float((predict(teacher, checked) - before).abs().max()) < 1e-3
         ranked = rows["search"].spread(RANKING_ROWS)
         full = SubnetConfig.full(self.shape)
-        layer_order = rank_layers(lambda s: divergence(teacher, ranked, s), full)
+        layer_order = rank_layers(lambda s: divergences(teacher, ranked, s), full)
         return SearchSpace.for_shape(self.shape).with_layer_order(layer_order)
 
     def _supernet(
@@ -315,8 +316,9 @@ class _Run:
                 population=self.effort.population,
                 seed=SEED,
             )
-            for index, child in enumerate(children):
-                quality = self._inherited(supernet, sample, child.subnet)
+            scores = evaluate_together(supernet, sample, [child.subnet for child in children])
+            for index, (child, of_rows) in enumerate(zip(children, scores, strict=True)):
+                quality = quality_of(of_rows, self.shape)
                 values = task.values_of(child.subnet, {"quality": quality.value})
                 records.append(
                     EvaluatedGenotype(
@@ -324,11 +326,6 @@ class _Run:
                     )
                 )
         return [Found(space.decode(record.genotype), *record.values) for record in records]
-
-    def _inherited(
-        self, supernet: ElasticTransformer, rows: Rows, subnet: SubnetConfig
-    ) -> Quality:
-        return evaluate(extract(supernet, subnet), rows, subnet.renumbered())
 
     def _winner(
         self,

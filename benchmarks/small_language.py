@@ -21,12 +21,13 @@ from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
 from search.training.batches import TokenRows
-from search.training.evaluate import divergence, evaluate
+from search.training.evaluate import evaluate
 from search.training.loop import LossesAt, TrainingRun
 from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
 from search.training.supernet import finetuning_losses
 from search.training.tasks import task_of
+from search.training.together import divergences
 
 SEQ_LEN = 64
 BATCH_SIZE = 32
@@ -132,7 +133,7 @@ def reorder_by_importance_(model: ElasticTransformer, splits: Splits) -> tuple[i
     batches = (order[step][1:] for step in range(IMPORTANCE_BATCHES))
     reorder_(model, measure_importance(model, batches, task_of(SHAPE).loss))
     rows = splits.held.spread(RANKING_ROWS)
-    return rank_layers(lambda s: divergence(model, rows, s), SubnetConfig.full(SHAPE))
+    return rank_layers(lambda s: divergences(model, rows, s), SubnetConfig.full(SHAPE))
 
 
 def log_likelihood(

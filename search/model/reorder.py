@@ -6,7 +6,7 @@ Importance is first-order (Michel et al., arXiv 1905.10650, section 4.1; DynaBER
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ from search.space import SubnetConfig
 
 LossOf = Callable[[Output, Tensor], Tensor]
 """Of a network's output and the labels, as the model's task has it."""
+
+DamagesOf = Callable[[Sequence[SubnetConfig]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,18 @@ def reorder_(model: ElasticTransformer, importance: Importance) -> None:
     _reorder_features_(model, _falling(importance.features))
 
 
-def rank_layers(damage: Callable[[SubnetConfig], float], full: SubnetConfig) -> tuple[int, ...]:
+def rank_layers(damages: DamagesOf, full: SubnetConfig) -> tuple[int, ...]:
     """Layers from the most to the least important, by greedy elimination.
 
     Args:
-        damage: how far a subnet is from the whole network; the layer whose loss does least damage
-            goes next.
+        damages: how far each of some subnets is from the whole network; the layer whose loss does
+            least damage goes next.
     """
     kept = list(full.layers)
     dropped: list[int] = []
     while len(kept) > 1:
-        costs = {layer: damage(full.keeping([k for k in kept if k != layer])) for layer in kept}
+        without = [full.keeping([k for k in kept if k != layer]) for layer in kept]
+        costs = dict(zip(kept, damages(without), strict=True))
         least = min(kept, key=lambda layer: costs[layer])
         kept.remove(least)
         dropped.append(least)

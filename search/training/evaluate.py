@@ -15,7 +15,7 @@ from search.space import SubnetConfig
 from search.training.batches import ordered_batches
 from search.training.order import to_device
 from search.training.rows import Rows
-from search.training.tasks import IGNORED, Scores, num_answers, task_of
+from search.training.tasks import IGNORED, Scores, task_of
 
 R = TypeVar("R", bound=Rows)
 
@@ -82,19 +82,6 @@ def predict(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig | None =
             has_answer = labels[row] != IGNORED
             logits[place] = found[row][has_answer] if model.shape.answers_per_token else found[row]
     return torch.cat(logits) if model.shape.answers_per_token else torch.stack(logits)
-
-
-@torch.no_grad()
-def divergence(model: ElasticTransformer, rows: Rows, subnet: SubnetConfig) -> float:
-    """How far a subnet's answers are from the whole network's, 0 for equal ones."""
-    task = task_of(model.shape)
-    total, count = 0.0, 0
-    for places, batch in batches_of(model, rows):
-        labels = rows.labels_of(places).to(batch.inputs.device)
-        distance = task.divergence(model(batch, subnet), model(batch), labels)
-        total += float(distance) * num_answers(labels)
-        count += num_answers(labels)
-    return total / max(1, count)
 
 
 def few(rows: R, shape: ModelShape, count: int) -> R:

@@ -6,7 +6,7 @@ are run at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from search.objectives import Floats
 from search.space import SubnetConfig
 from search.training.evaluate import R, quality_of
 from search.training.tasks import Scores
-from search.training.together import evaluate_together
+from search.training.together import CheckAbort, evaluate_together
 
 ORDER_SEED = 0
 FIRST_RUNG = 64
@@ -62,7 +62,7 @@ def judge(
     costs: Floats,
     rivals: Rivals | None,
     *,
-    check_abort: Callable[[], None] = lambda: None,
+    check_abort: CheckAbort = lambda: None,
 ) -> list[Judged]:
     """Each of `subnets` by the weights that it inherits, whatever the others are.
 

@@ -14,13 +14,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from search.model.transformer import ElasticTransformer, Output
+from search.model.transformer import Batch, ElasticTransformer, Output
 from search.space import SubnetConfig
 from search.training.evaluate import batches_of
 from search.training.rows import Rows
-from search.training.tasks import Scores, task_of
+from search.training.tasks import Scores, num_answers, task_of
 
 Part = tuple[object, ...]
+CheckAbort = Callable[[], None]
 T = TypeVar("T")
 
 
@@ -30,7 +31,7 @@ def evaluate_together(
     rows: Rows,
     subnets: Sequence[SubnetConfig],
     *,
-    check_abort: Callable[[], None] = lambda: None,
+    check_abort: CheckAbort = lambda: None,
 ) -> list[Scores]:
     """Score, loss and number of answers of every row, for each subnet; no dropout.
 
@@ -39,25 +40,52 @@ def evaluate_together(
     """
     task = task_of(supernet.shape)
     sums = torch.zeros(len(subnets), 3, len(rows), dtype=torch.float64)
-    paths = [path_of(subnet) for subnet in subnets]
-    order = by_beginning(range(len(subnets)), subnets.__getitem__)
     for rows_of_batch, batch in batches_of(supernet, rows):
         check_abort()
         labels = rows.labels_of(rows_of_batch).to(batch.inputs.device)
-        states: list[tuple[Part, Tensor]] = []
-        for place in order:
-            subnet, path = subnets[place], paths[place]
-            embedded, shared = supernet.begin(batch, subnet)
-            del states[_num_shared([part for part, _ in states], path) :]
-            if not states:
-                states.append((path[0], embedded))
-            for layer in range(len(states) - 1, subnet.num_layers):
-                state, _ = supernet.run_layer(layer, states[-1][1], shared)
-                states.append((path[layer + 1], state))
-            logits = supernet.answer(states[-1][1], batch, shared)
-            found = task.scores(Output(logits, ()), labels)
-            sums[place][:, rows_of_batch] = found.stacked()
+        for place, output in _outputs(supernet, batch, subnets):
+            sums[place][:, rows_of_batch] = task.scores(output, labels).stacked()
     return [Scores(*part) for part in sums]
+
+
+@torch.no_grad()
+def divergences(
+    model: ElasticTransformer,
+    rows: Rows,
+    subnets: Sequence[SubnetConfig],
+    *,
+    check_abort: CheckAbort = lambda: None,
+) -> list[float]:
+    """How far each subnet's answers are from the whole network's, 0 for equal ones."""
+    task = task_of(model.shape)
+    totals, count = [0.0] * len(subnets), 0
+    for rows_of_batch, batch in batches_of(model, rows):
+        check_abort()
+        labels = rows.labels_of(rows_of_batch).to(batch.inputs.device)
+        reference = model(batch)
+        num_labels = num_answers(labels)
+        for place, output in _outputs(model, batch, subnets):
+            totals[place] += num_labels * float(task.divergence(output, reference, labels))
+        count += num_labels
+    return [total / max(1, count) for total in totals]
+
+
+def _outputs(
+    supernet: ElasticTransformer, batch: Batch, subnets: Sequence[SubnetConfig]
+) -> Iterator[tuple[int, Output]]:
+    """Place of each subnet, in some order, and what it answers; hidden states are left out."""
+    states: list[tuple[Part, Tensor]] = []
+    for place in by_beginning(range(len(subnets)), subnets.__getitem__):
+        subnet = subnets[place]
+        path = path_of(subnet)
+        embedded, shared = supernet.begin(batch, subnet)
+        del states[_num_shared([part for part, _ in states], path) :]
+        if not states:
+            states.append((path[0], embedded))
+        for layer in range(len(states) - 1, subnet.num_layers):
+            state, _ = supernet.run_layer(layer, states[-1][1], shared)
+            states.append((path[layer + 1], state))
+        yield place, Output(supernet.answer(states[-1][1], batch, shared), ())
 
 
 def by_beginning(items: Iterable[T], subnet_of: Callable[[T], SubnetConfig]) -> list[T]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.space import SubnetConfig
-from search.training.evaluate import divergence, few, predict
+from search.training.evaluate import few, predict
 from search.training.loop import save_weights
 from search.training.order import BatchOrder
+from search.training.together import divergences
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
@@ -37,11 +40,10 @@ def run(ctx: JobContext) -> StepResult:
     if difference > MAX_DIFFERENCE:
         raise RuntimeError(f"reordering changed the outputs by {difference}")
 
-    def damage(subnet: SubnetConfig) -> float:
-        ctx.check_abort()
-        return divergence(model, rows, subnet)
+    def damages(subnets: Sequence[SubnetConfig]) -> list[float]:
+        return divergences(model, rows, subnets, check_abort=ctx.check_abort)
 
-    layer_order = rank_layers(damage, SubnetConfig.full(state.model_shape))
+    layer_order = rank_layers(damages, SubnetConfig.full(state.model_shape))
     ctx.event(
         "reordered",
         f"layers from the most to the least important: {list(layer_order)}",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -58,11 +59,11 @@ def test_layers_go_in_the_order_of_least_damage() -> None:
     worth = {0: 5.0, 1: 1.0, 2: 3.0}
     asked: list[tuple[int, ...]] = []
 
-    def damage(subnet: SubnetConfig) -> float:
-        asked.append(subnet.layers)
-        return 9.0 - sum(worth[layer] for layer in subnet.layers)
+    def damages(subnets: Sequence[SubnetConfig]) -> list[float]:
+        asked.extend(subnet.layers for subnet in subnets)
+        return [9.0 - sum(worth[layer] for layer in subnet.layers) for subnet in subnets]
 
-    assert rank_layers(damage, SubnetConfig.full(SHAPE)) == (0, 2, 1)
+    assert rank_layers(damages, SubnetConfig.full(SHAPE)) == (0, 2, 1)
     assert len(asked) == 3 + 2
 
 

@@ -11,7 +11,7 @@ from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
 from search.training import evaluate as module
 from search.training.batches import TokenRows
-from search.training.evaluate import divergence, evaluate, evaluate_rows, few, predict
+from search.training.evaluate import evaluate, evaluate_rows, few, predict
 from search.training.image_rows import ImageRows
 from search.training.rows import Rows
 from search.training.tasks import IGNORED
@@ -117,22 +117,3 @@ def test_logits_of_a_vocabulary_are_never_all_in_memory(monkeypatch: pytest.Monk
     assert max(sizes) <= 3 * 11 * 64
     assert in_parts.loss == pytest.approx(whole.loss)
     assert len(few(rows, DECODER, 100)) == 3
-
-
-def test_divergence_is_zero_only_from_itself() -> None:
-    model, rows = small.network(), small.task(30)
-    full = SubnetConfig.full(small.SHAPE)
-    assert divergence(model, rows, full) == pytest.approx(0.0, abs=1e-6)
-    found = divergence(model, rows, small.MIXED)
-    target, mine = predict(model, rows).softmax(-1), predict(model, rows, small.MIXED)
-    expected = (target * (target.log() - mine.log_softmax(-1))).sum(-1).mean()
-    assert found == pytest.approx(float(expected), abs=1e-5)
-    assert found > 1e-3
-
-
-def test_divergence_of_a_language_model_is_that_of_its_tokens() -> None:
-    model, rows = families.network_of(DECODER), token_rows(num_labels=64)
-    found = divergence(model, rows, HALF)
-    target, mine = predict(model, rows).log_softmax(-1), predict(model, rows, HALF)
-    expected = F.kl_div(mine.log_softmax(-1), target, log_target=True, reduction="batchmean")
-    assert found == pytest.approx(float(expected), abs=1e-5)

@@ -4,15 +4,16 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from search.model.extract import extract
 from search.model.transformer import ElasticTransformer
 from search.space import SearchSpace, SubnetConfig
-from search.training.evaluate import evaluate_rows
+from search.training.evaluate import evaluate_rows, predict
 from search.training.rows import Rows
-from search.training.together import evaluate_together, num_layers_run
+from search.training.together import divergences, evaluate_together, num_layers_run
 from tests.search import families, small
-from tests.search.training.test_evaluate import VIT, image_rows, token_rows
+from tests.search.training.test_evaluate import DECODER, HALF, VIT, image_rows, token_rows
 
 SPACE = SearchSpace.for_shape(small.SHAPE, "wide")
 
@@ -78,3 +79,22 @@ def test_it_may_be_stopped_between_batches() -> None:
 
     with pytest.raises(InterruptedError):
         evaluate_together(small.network(), small.task(30), drawn(SPACE, 2), check_abort=stop)
+
+
+def test_divergence_is_zero_only_from_itself() -> None:
+    model, rows = small.network(), small.task(30)
+    full = SubnetConfig.full(small.SHAPE)
+    zero, found = divergences(model, rows, [full, small.MIXED])
+    assert zero == pytest.approx(0.0, abs=1e-6)
+    target, mine = predict(model, rows).softmax(-1), predict(model, rows, small.MIXED)
+    expected = (target * (target.log() - mine.log_softmax(-1))).sum(-1).mean()
+    assert found == pytest.approx(float(expected), abs=1e-5)
+    assert found > 1e-3
+
+
+def test_divergence_of_a_language_model_is_that_of_its_tokens() -> None:
+    model, rows = families.network_of(DECODER), token_rows(num_labels=64)
+    (found,) = divergences(model, rows, [HALF])
+    target, mine = predict(model, rows).log_softmax(-1), predict(model, rows, HALF)
+    expected = F.kl_div(mine.log_softmax(-1), target, log_target=True, reduction="batchmean")
+    assert found == pytest.approx(float(expected), abs=1e-5)
