@@ -7,7 +7,7 @@ from their normal, the median over the session's blocks, says how slow the devic
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -30,11 +30,13 @@ class Block:
     Attributes:
         at_s: when it began, from the session's start.
         conditions: load, steal time during the block and frequency, where the system tells.
+        energies_mj: of one run, by key, where energy can be measured.
     """
 
     samples_ms: Mapping[str, tuple[float, ...]]
     at_s: float = 0.0
     conditions: Conditions | None = None
+    energies_mj: Mapping[str, float | None] = field(default_factory=dict)
 
     def median_ms(self, key: str) -> float:
         return float(np.median(self.samples_ms[key]))

@@ -57,6 +57,8 @@ class Device:
         affinity: the cores that the agent is confined to; empty where it may use all.
         governor, max_frequency_mhz: of the clock, None where the system does not tell.
         cpu_quota_cores: cores' worth of time that a container may use; None without a quota.
+        energy_source: by which counters it measures the energy of its processor packages, "rapl"
+            say; None where it cannot.
         runtimes: by name, those that this device can measure in.
         missing_runtimes: why it cannot measure in the others.
     """
@@ -72,6 +74,7 @@ class Device:
     governor: str | None = None
     max_frequency_mhz: int | None = None
     cpu_quota_cores: float | None = None
+    energy_source: str | None = None
     runtimes: Mapping[str, RuntimeInfo] = field(default_factory=dict)
     missing_runtimes: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,11 +82,11 @@ class Device:
     def fingerprint(self) -> str:
         """Of the machine alone, runtimes left out: a predictor's key names its own runtime.
 
-        Memory counts in GiB, since the same machine reports a little more or less of it after a
-        new kernel.
+        Who may read energy counters makes nothing faster either. Memory counts in GiB, since the
+        same machine reports a little more or less of it after a new kernel.
         """
         identity = self.to_dict()
-        del identity["runtimes"], identity["missing_runtimes"]
+        del identity["runtimes"], identity["missing_runtimes"], identity["energy_source"]
         identity["memory_bytes"] = round(self.memory_bytes / GIBIBYTE)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -153,6 +156,7 @@ class Device:
             cpu_quota_cores=(
                 fields.number("cpu_quota_cores", 0) if fields.has("cpu_quota_cores") else None
             ),
+            energy_source=fields.text("energy_source") if fields.has("energy_source") else None,
             runtimes={
                 name: RuntimeInfo.from_dict(info, f"{path}.runtimes.{name}")
                 for name, info in runtimes.items()

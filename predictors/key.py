@@ -1,4 +1,4 @@
-"""Which predictor a latency belongs to."""
+"""Which predictor a latency, or an energy, belongs to."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from predictors.device import Device
 from predictors.workload import Workload
 from search.shape import ModelShape
 
+Quantity = Literal["latency", "energy"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictorKey:
     """All that changes a latency beyond recognition. Batch size and sequence length are not here:
-    they are features of one predictor."""
+    they are features of one predictor. `quantity` is what it predicts."""
 
     device_fingerprint: str
     runtime: str
@@ -25,11 +27,12 @@ class PredictorKey:
     precision: str
     threads: int
     phase: str
+    quantity: Quantity = "latency"
 
     @property
     def text(self) -> str:
-        """Readable, and equal for equal keys."""
-        return "/".join(
+        """Readable, and equal for equal keys. That of a latency does not name its quantity."""
+        latency = "/".join(
             (
                 self.device_fingerprint,
                 f"{self.runtime}-{self.runtime_version}",
@@ -39,16 +42,22 @@ class PredictorKey:
                 self.phase,
             )
         )
+        return latency if self.quantity == "latency" else f"{latency}/{self.quantity}"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        if self.quantity == "latency":
+            del data["quantity"]  # a server that knows of no other reads it too
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         return cls(**data)
 
 
-def predictor_key(device: Device, workload: Workload, precision: str) -> PredictorKey:
+def predictor_key(
+    device: Device, workload: Workload, precision: str, quantity: Quantity = "latency"
+) -> PredictorKey:
     """Raises: InvalidInput when the device does not have the workload's runtime."""
     return PredictorKey(
         device_fingerprint=device.fingerprint,
@@ -58,6 +67,7 @@ def predictor_key(device: Device, workload: Workload, precision: str) -> Predict
         precision=precision,
         threads=workload.threads,
         phase=workload.phase,
+        quantity=quantity,
     )
 
 

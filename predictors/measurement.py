@@ -19,11 +19,13 @@ from search.space import SubnetConfig
 NOISY_SPREAD = 0.05
 
 MAX_RUN_MS = 3_600_000.0  # a single pass of an hour is a broken clock
+MAX_RUN_MJ = 1e10  # a single pass of an hour at almost 3 kW
 MAX_ROUNDS = 1000
 MAX_RUNS_PER_ROUND = 10_000
 MAX_FACTOR = 100.0
 
 Samples = tuple[tuple[float, ...], ...]
+Energies = tuple[float | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +35,8 @@ class Measurement:
     `factors` says how slow the device was in each visit, 1 being the session's normal: derived
     figures are divided by it, raw samples stay as they were read. `discarded_ms` are samples of
     visits that were thrown away because the anchors had moved; no figure is derived from them.
+    `rounds_mj` has the energy of one run in each visit, of the whole processor package and as it
+    was read, None where a reading failed; it is empty where the device cannot measure energy.
     """
 
     key: str
@@ -41,12 +45,15 @@ class Measurement:
     reference_ms: Samples
     factors: tuple[float, ...]
     discarded_ms: Samples = ()
+    rounds_mj: Energies = ()
 
     def __post_init__(self) -> None:
         if not self.rounds_ms or not all(self.rounds_ms):
             raise ValueError(f"measurement {self.key!r} has a round without samples")
         if not len(self.rounds_ms) == len(self.reference_ms) == len(self.factors):
             raise ValueError(f"measurement {self.key!r} needs a reference and a factor each round")
+        if self.rounds_mj and len(self.rounds_mj) != len(self.rounds_ms):
+            raise ValueError(f"measurement {self.key!r} needs an energy each round, or none")
 
     @property
     def raw_round_medians_ms(self) -> npt.NDArray[np.float64]:
@@ -84,6 +91,12 @@ class Measurement:
         return quantile_interval(self._scaled_ms, 0.95)
 
     @property
+    def energy_mj(self) -> float | None:
+        """Median of the rounds' energies of one run; None where none was measured."""
+        known_mj = self._known_mj
+        return float(np.median(known_mj)) if known_mj else None
+
+    @property
     def spread(self) -> float:
         """Robust relative deviation between rounds."""
         return robust_deviation(self.round_medians_ms) / self.median_ms
@@ -91,12 +104,20 @@ class Measurement:
     @property
     def relative_error(self) -> float:
         """Relative standard error of `median_ms`."""
-        # A median of n normal values deviates sqrt(pi / 2) times as much as their mean.
-        return 1.2533 * self.spread / math.sqrt(len(self.rounds_ms))
+        return relative_error_of_median(self.round_medians_ms)
+
+    @property
+    def relative_energy_error(self) -> float | None:
+        """Relative standard error of `energy_mj`."""
+        return relative_error_of_median(self._known_mj) if self._known_mj else None
 
     @property
     def is_noisy(self) -> bool:
         return self.spread > NOISY_SPREAD
+
+    @property
+    def _known_mj(self) -> list[float]:
+        return [energy_mj for energy_mj in self.rounds_mj if energy_mj is not None]
 
     @property
     def _scaled_ms(self) -> list[npt.NDArray[np.float64]]:
@@ -112,10 +133,12 @@ class Measurement:
             "reference_ms": [list(samples) for samples in self.reference_ms],
             "factors": list(self.factors),
             "discarded_ms": [list(samples) for samples in self.discarded_ms],
+            "rounds_mj": list(self.rounds_mj) or None,
             "median_ms": self.median_ms,
             "median_interval_ms": list(p50) if p50 else None,
             "p95_ms": self.p95_ms,
             "p95_interval_ms": list(p95) if p95 else None,
+            "energy_mj": self.energy_mj,
             "is_noisy": self.is_noisy,
         }
 
@@ -124,8 +147,8 @@ class Measurement:
         """From the raw part alone; derived figures are derived again.
 
         Raises:
-            InvalidInput: naming a sample that is no time (NaN, negative, zero, above an hour), a
-                round without samples, or a key that is missing.
+            InvalidInput: naming a sample that is no time (NaN, negative, zero, above an hour) or
+                no energy, a round without samples, or a key that is missing.
         """
         fields = Fields(data, path)
         rounds_ms = fields.items("rounds_ms", _as_round)
@@ -138,6 +161,7 @@ class Measurement:
             reference_ms=_parallel(fields.items("reference_ms", _as_round), rounds_ms, fields),
             factors=_parallel(fields.items("factors", _as_factor), rounds_ms, fields),
             discarded_ms=fields.items("discarded_ms", _as_round, default=()),
+            rounds_mj=_energies(fields, len(rounds_ms)),
         )
         return found
 
@@ -146,6 +170,13 @@ def robust_deviation(values: npt.ArrayLike) -> float:
     """The median absolute deviation, scaled to equal a normal's standard deviation."""
     array = np.asarray(values, dtype=np.float64)
     return float(1.4826 * np.median(np.abs(array - np.median(array))))
+
+
+def relative_error_of_median(rounds: npt.ArrayLike) -> float:
+    """Relative standard error of the median of several rounds."""
+    array = np.asarray(rounds, dtype=np.float64)
+    # A median of n normal values deviates sqrt(pi / 2) times as much as their mean.
+    return 1.2533 * robust_deviation(array) / float(np.median(array)) / math.sqrt(array.size)
 
 
 def as_subnet(value: object, path: str) -> SubnetConfig:
@@ -191,6 +222,25 @@ def _as_run_ms(value: object, path: str) -> float:
 
 def _as_factor(value: object, path: str) -> float:
     return as_number(value, path, 1 / MAX_FACTOR, MAX_FACTOR)
+
+
+def _energies(fields: Fields, num_rounds: int) -> Energies:
+    """None at all where an agent does not know of energy, or cannot measure it."""
+    energies_mj = fields.items("rounds_mj", _as_energy, default=())
+    if energies_mj and len(energies_mj) != num_rounds:
+        raise InvalidInput(
+            fields.at("rounds_mj"), f"has {len(energies_mj)} energies for {num_rounds} rounds"
+        )
+    return energies_mj
+
+
+def _as_energy(value: object, path: str) -> float | None:
+    if value is None:
+        return None
+    energy_mj = as_number(value, path, 0.0, MAX_RUN_MJ)
+    if energy_mj == 0.0:
+        raise InvalidInput(path, "no run spends 0 mJ")
+    return energy_mj
 
 
 def _bounded(items: tuple[Any, ...], path: str, highest: int) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from predictors.energy import POWERCAP, EnergyCounter
 from predictors.measurement import Measurement
 from predictors.memory import check_memory, groups_that_fit
 from predictors.peaks import measure_peaks
@@ -30,6 +31,7 @@ def run_measuring_spec(
     should_abort: Callable[[], bool] = lambda: False,
     max_sessions: int = 1,
     extra_rounds: int = EXTRA_ROUNDS,
+    powercap: Path = POWERCAP,
 ) -> MeasuringResult:
     """Builds every network once, then measures; the quietest of up to `max_sessions` counts.
 
@@ -38,6 +40,7 @@ def run_measuring_spec(
         scratch: where networks are written until they are loaded.
         max_sessions: how often a noisy session is tried in all.
         extra_rounds: at most, for networks whose median is not exact after `spec.rounds`.
+        powercap: folder of energy counters; no energy is measured where there are none.
 
     Raises:
         SpecTooLarge: before anything is built.
@@ -60,10 +63,11 @@ def run_measuring_spec(
             should_abort=should_abort,
             max_sessions=max_sessions,
             extra_rounds=extra_rounds,
+            energy=EnergyCounter.find(powercap),
         )
         session = bench.measure(groups_that_fit(spec, memory_bytes))
     return MeasuringResult(
-        environment=_environment(before),
+        environment=_environment(before, powercap),
         session=SessionSummary.of(session),
         peaks=peaks,
         anchors=_with_subnets(session.anchors, spec.anchors),
@@ -82,6 +86,7 @@ class _Bench:
     should_abort: Callable[[], bool]
     max_sessions: int
     extra_rounds: int
+    energy: EnergyCounter | None
 
     def measure(self, groups: Sequence[Sequence[NetworkSpec]]) -> Session:
         """Every group under the normal that the first one set."""
@@ -111,6 +116,7 @@ class _Bench:
                 extra_rounds=self.extra_rounds,
                 should_abort=self.should_abort,
                 observe=probe_load,
+                energy=self.energy,
             )
             tries.append(measurer.measure(networks, rounds=self.spec.rounds))
         return keep_quietest(tries)
@@ -149,5 +155,6 @@ def _with_subnets(
     return tuple(replace(m, subnet=subnets[m.key]) for m in measurements)
 
 
-def _environment(before: Mapping[str, Any]) -> dict[str, Any]:
-    return {"device": probe_device().to_dict(), "before": before, "after": probe_environment()}
+def _environment(before: Mapping[str, Any], powercap: Path) -> dict[str, Any]:
+    device = probe_device(powercap).to_dict()
+    return {"device": device, "before": before, "after": probe_environment()}

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from predictors.device import Device
+from predictors.energy import POWERCAP, energy_source
 from predictors.runtimes.registry import find_runtimes
 from search.export.quantize import cpu_flags
 
@@ -25,7 +26,7 @@ CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq"
 NVIDIA_SMI_TIMEOUT_S = 10.0
 
 
-def probe_device() -> Device:
+def probe_device(powercap: Path = POWERCAP) -> Device:
     """The device that this process runs on; loads every runtime that is installed."""
     found = find_runtimes()
     return Device(
@@ -40,6 +41,7 @@ def probe_device() -> Device:
         governor=_read(f"{CPUFREQ}/scaling_governor"),
         max_frequency_mhz=_frequency_mhz("cpuinfo_max_freq"),
         cpu_quota_cores=_cpu_quota_cores(),
+        energy_source=energy_source(powercap),
         runtimes=found.available,
         missing_runtimes=found.missing,
     )

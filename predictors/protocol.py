@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from predictors.blocks import Anchors, Block, Conditions
+from predictors.energy import EnergyCounter, Visit, mean_mj, runs_to_add
 from predictors.measurement import MAX_RUN_MS, robust_deviation
 from predictors.session import MIN_CLEAN_ROUNDS, Log, Session
 from search.errors import SnugnetError
@@ -81,6 +82,7 @@ class Measurer:
         extra_rounds: at most, for networks whose median is not yet exact.
         should_abort: asked before every visit.
         observe: load, steal time (cumulative) and frequency, read around every block.
+        energy: read around the runs of every visit, where the machine has a counter.
         clock: seconds; tests pass their own, and `sleep` with it.
     """
 
@@ -94,6 +96,7 @@ class Measurer:
         extra_rounds: int = EXTRA_ROUNDS,
         should_abort: Callable[[], bool] = lambda: False,
         observe: Callable[[], Conditions] = dict,
+        energy: EnergyCounter | None = None,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -106,6 +109,7 @@ class Measurer:
         self._rng = random.Random(seed)
         self._should_abort = should_abort
         self._observe = observe
+        self._energy = energy
         self._clock = clock
         self._sleep = sleep
         self._usual_ms: dict[str, float] = {}
@@ -201,19 +205,44 @@ class Measurer:
         """Anchors first, midway and last: whatever disturbs the networks shows in one of them."""
         before, started = self._observe(), self._clock()
         samples: dict[str, tuple[float, ...]] = {}
+        visits: dict[str, list[Visit]] = {}
         keys = list(members)
         self._rng.shuffle(keys)
         for key, network, repeats in self._order({key: members[key] for key in keys}):
             self.check(self._should_abort)
-            if self._usual_ms[key] < SLOW_MS:
-                network.run()  # what ran before has filled the caches with other weights
-            times = tuple(self._time_ms(network, self._usual_ms[key]) for _ in range(repeats))
+            times, visit = self._time_visit(key, network, repeats)
             samples[key] = samples.get(key, ()) + times
+            visits.setdefault(key, []).extend(visit)
         return Block(
             samples_ms=samples,
             at_s=started - log.started_s,
             conditions=_conditions(before, self._observe()),
+            energies_mj={key: mean_mj(found) for key, found in visits.items()},
         )
+
+    def _time_visit(
+        self, key: str, network: Runnable, repeats: int
+    ) -> tuple[tuple[float, ...], list[Visit]]:
+        """Timed runs, and what all runs spent where that can be read.
+
+        A reading needs its time: what the timed runs are short of, untimed ones after them fill.
+        """
+        usual_ms, num_dropped = self._usual_ms[key], self._num_dropped
+        before = self._energy.read() if self._energy else None
+        num_untimed = 0
+        if usual_ms < SLOW_MS:
+            network.run()  # what ran before has filled the caches with other weights
+            num_untimed = 1
+        times = tuple(self._time_ms(network, usual_ms) for _ in range(repeats))
+        if self._energy is None or before is None:
+            return times, []
+        num_more = runs_to_add(sum(times), usual_ms)
+        for _ in range(num_more):
+            network.run()
+        energy_mj = self._energy.spent_mj(before)
+        if energy_mj is None or self._num_dropped > num_dropped:
+            return times, []  # during a run that was dropped the machine may have slept
+        return times, [Visit(energy_mj=energy_mj, num_runs=num_untimed + repeats + num_more)]
 
     def _order(self, members: Mapping[str, Runnable]) -> Iterator[tuple[str, Runnable, int]]:
         """What runs in a block, and how often."""

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from predictors.blocks import Anchors, Block, BlockRecord, Floats, session_factors
-from predictors.measurement import Measurement, Samples, robust_deviation
+from predictors.measurement import Energies, Measurement, Samples, robust_deviation
 
 # A network with this many clean rounds does without its disturbed ones.
 MIN_CLEAN_ROUNDS = 3
@@ -138,6 +138,7 @@ def merge_sessions(sessions: Sequence[Session]) -> Session:
             reference_ms=tuple(samples for part in parts for samples in part.reference_ms),
             factors=tuple(factor for part in parts for factor in part.factors),
             discarded_ms=tuple(samples for part in parts for samples in part.discarded_ms),
+            rounds_mj=_merged_mj(parts),
         )
         for parts in zip(*(session.anchors for session in sessions), strict=True)
     ]
@@ -153,6 +154,13 @@ def merge_sessions(sessions: Sequence[Session]) -> Session:
         num_dropped_runs=sum(session.num_dropped_runs for session in sessions),
         duration_s=elapsed_s,
     )
+
+
+def _merged_mj(parts: Sequence[Measurement]) -> Energies:
+    """Parallel to all rounds, if any part has energies."""
+    if not any(part.rounds_mj for part in parts):
+        return ()
+    return tuple(mj for part in parts for mj in part.rounds_mj or (None,) * len(part.rounds_ms))
 
 
 def keep_quietest(tries: Sequence[Session]) -> Session:
@@ -202,6 +210,7 @@ def _measurement(
     def samples(places: Sequence[int], of: str) -> Samples:
         return tuple(blocks[i].samples_ms[of] for i in places)
 
+    energies_mj = tuple(blocks[i].energies_mj.get(key) for i in used)
     left_out = [i for i, b in enumerate(blocks) if key in b.samples_ms and i not in set(used)]
     return Measurement(
         key=key,
@@ -210,6 +219,7 @@ def _measurement(
         reference_ms=samples(used, reference),
         factors=tuple(float(factors[i]) for i in used),
         discarded_ms=samples(left_out, key),
+        rounds_mj=energies_mj if any(energies_mj) else (),
     )
 
 

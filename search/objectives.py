@@ -37,6 +37,7 @@ FLOPS = Objective(name="flops")
 SIZE = Objective(name="size_bytes")
 PARAMS = Objective(name="num_params")
 PEAK_MEMORY = Objective(name="peak_memory_bytes")
+ENERGY = Objective(name="energy_mj")
 
 
 def to_losses(objectives: Sequence[Objective], values: npt.ArrayLike) -> Floats:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from predictors.device import GIBIBYTE, Device, RuntimeInfo
 from predictors.probe import available_bytes, probe_device, probe_environment, probe_load
 from predictors.workload import Workload
 from search.errors import InvalidInput
+from tests.predictors.powercap import Powercap
 
 DEVICE = Device(
     cpu_model="Cortex-A76",
@@ -66,6 +68,21 @@ def test_another_runtime_is_the_same_hardware() -> None:
     assert changed.fingerprint == DEVICE.fingerprint
 
 
+def test_counters_of_energy_do_not_make_it_another_machine(tmp_path: Path) -> None:
+    changed = replace(DEVICE, energy_source="rapl")
+    assert changed.fingerprint == DEVICE.fingerprint
+    probed = probe_device(Powercap(tmp_path / "powercap").folder)
+    assert probed.energy_source == "rapl"
+    assert Device.from_dict(json.loads(json.dumps(probed.to_dict()))) == probed
+    without = probe_device(tmp_path / "absent")
+    assert without.energy_source is None
+    assert without.fingerprint == probed.fingerprint
+
+
+def test_a_fingerprint_is_what_it_was_before_devices_told_of_energy() -> None:
+    assert DEVICE.fingerprint == "141fdee410937df2"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -94,6 +111,7 @@ def test_a_report_of_an_older_or_newer_agent_is_understood() -> None:
     device = Device.from_dict(OLD_AGENTS_REPORT)
     assert device.runtime("onnxruntime").precisions == ("fp32", "int8")
     assert device.gpus == ()
+    assert device.energy_source is None
     assert Device.from_dict(OLD_AGENTS_REPORT | {"numa_nodes": 2}) == device
     assert Device.from_dict(OLD_AGENTS_REPORT | {"governor": None}) == device
 

@@ -18,6 +18,7 @@ def measurement(
     *rounds_ms: tuple[float, ...],
     factors: tuple[float, ...] | None = None,
     discarded_ms: tuple[tuple[float, ...], ...] = (),
+    rounds_mj: tuple[float | None, ...] = (),
 ) -> Measurement:
     return Measurement(
         key="n0",
@@ -26,6 +27,7 @@ def measurement(
         reference_ms=((10.0,),) * len(rounds_ms),
         factors=factors or (1.0,) * len(rounds_ms),
         discarded_ms=discarded_ms,
+        rounds_mj=rounds_mj,
     )
 
 
@@ -80,11 +82,31 @@ def test_it_survives_json() -> None:
     assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
+def test_its_energy_is_the_median_of_the_rounds_that_were_read() -> None:
+    found = measurement((1.0,), (2.0,), (9.0,), (1.0,), rounds_mj=(8.0, None, 70.0, 9.0))
+    assert found.energy_mj == 9.0
+    assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    slow = measurement((2.0,), factors=(2.0,), rounds_mj=(8.0,))
+    assert slow.energy_mj == 8.0, "how slow the device was does not change what was spent"
+
+
+def test_what_an_agent_without_energy_sends_has_none() -> None:
+    data = measurement((1.0, 1.5), (1.25,)).to_dict()
+    assert data["rounds_mj"] is data["energy_mj"] is None
+    older = {name: value for name, value in data.items() if not name.endswith("_mj")}
+    for sent in (data, older):
+        found = Measurement.from_dict(sent)
+        assert found.energy_mj is None
+        assert found.relative_energy_error is None
+
+
 def test_a_measurement_without_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="without samples"):
         measurement((1.0,), ())
     with pytest.raises(ValueError, match="without samples"):
         measurement()
+    with pytest.raises(ValueError, match="an energy each round"):
+        measurement((1.0,), (1.0,), rounds_mj=(5.0,))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +127,11 @@ def test_a_measurement_without_samples_is_refused() -> None:
         ({"factors": [1.0, 0.0]}, "measurement.factors[1]"),
         ({"factors": [1.0, float("nan")]}, "measurement.factors[1]"),
         ({"discarded_ms": [[float("nan")]]}, "measurement.discarded_ms[0][0]"),
+        ({"rounds_mj": [5.0]}, "measurement.rounds_mj"),
+        ({"rounds_mj": [5.0, 0.0]}, "measurement.rounds_mj[1]"),
+        ({"rounds_mj": [-5.0, 5.0]}, "measurement.rounds_mj[0]"),
+        ({"rounds_mj": [None, float("nan")]}, "measurement.rounds_mj[1]"),
+        ({"rounds_mj": 5.0}, "measurement.rounds_mj"),
         ({"subnet": {"layers": [0]}}, "measurement.subnet.num_heads"),
         ({"subnet": [0]}, "measurement.subnet"),
         ({"key": 7}, "measurement.key"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from predictors.energy import MIN_READING_MS, EnergyCounter
 from predictors.protocol import Measurer, MeasuringAborted, UnreliableClock
 from predictors.session import Session, keep_quietest, merge_sessions
+from tests.predictors.powercap import Powercap
 
 
 class Machine:
@@ -19,12 +23,14 @@ class Machine:
         slowdown: Callable[[float], float] = lambda _: 1.0,
         noise: float = 0.002,
         jump_s: Callable[[int], float] = lambda _: 0.0,
+        powercap: Powercap | None = None,
     ) -> None:
         self.now_s = 0.0
         self.order: list[str] = []
         self._slowdown = slowdown
         self._noise = noise
         self._jump_s = jump_s
+        self._powercap = powercap
         self._rng = np.random.default_rng(0)
 
     def clock(self) -> float:
@@ -38,6 +44,12 @@ class Machine:
         jitter = 1 + self._noise * abs(self._rng.standard_normal())
         self.now_s += true_ms / 1e3 * self._slowdown(self.now_s) * jitter
         self.now_s += self._jump_s(len(self.order))
+        if self._powercap is not None:
+            self._powercap.spend(MJ_PER_MS * true_ms)
+
+    @property
+    def energy(self) -> EnergyCounter | None:
+        return EnergyCounter.find(self._powercap.folder) if self._powercap else None
 
 
 class Network:
@@ -49,6 +61,7 @@ class Network:
         self._first_ms = 0.0
 
 
+MJ_PER_MS = 15.0
 TRUE_MS = {f"n{i}": 1.0 + i for i in range(16)}
 
 
@@ -75,6 +88,7 @@ def measure(
         clock=machine.clock,
         sleep=machine.sleep,
         observe=lambda: {"steal_s": machine.now_s / 100, "load": 0.5},
+        energy=machine.energy,
         should_abort=should_abort,
     )
     return measurer.measure(networks, rounds=rounds)
@@ -289,3 +303,66 @@ def test_a_block_holds_about_a_second_of_networks(
     blocks = "/".join(in_turn(machine)).split("reference/small/")[1:]
     found = [sum(key in true_ms for key in block.split("/")) for block in blocks]
     assert found[: len(sizes)] == sizes
+
+
+def test_every_network_and_anchor_has_the_energy_of_one_run(tmp_path: Path) -> None:
+    session = measure(Machine(powercap=Powercap(tmp_path / "powercap")), rounds=3)
+    for found in (*session.measurements, *session.anchors):
+        assert len(found.rounds_mj) == len(found.rounds_ms)
+        assert found.energy_mj == pytest.approx(MJ_PER_MS * found.median_ms, rel=0.01)
+
+
+def test_a_reading_of_energy_lasts_long_enough_and_times_as_many_runs_as_without(
+    tmp_path: Path,
+) -> None:
+    true_ms = {"fast": 0.1, "slow": 30.0}
+    with_energy = Machine(powercap=Powercap(tmp_path / "powercap"))
+    without = Machine()
+    sessions = [measure(m, rounds=3, true_ms=true_ms) for m in (with_energy, without)]
+    runs = [[len(times) for m in s.measurements for times in m.rounds_ms] for s in sessions]
+    assert runs[0] == runs[1]
+    assert sessions[1].measurements[0].energy_mj is None
+    in_a_row = [
+        len(list(same)) for key, same in itertools.groupby(with_energy.order) if key == "fast"
+    ]
+    assert min(in_a_row[1:]) * true_ms["fast"] > 0.95 * MIN_READING_MS, "all but the warm-up"
+    assert with_energy.order.count("slow") == without.order.count("slow")
+
+
+def test_a_reading_during_which_the_clock_jumped_is_dropped(tmp_path: Path) -> None:
+    machine = Machine(
+        jump_s=lambda run: 7200.0 if machine.order[:run].count("n0") == 20 else 0.0,
+        powercap=Powercap(tmp_path / "powercap"),
+    )
+    session = measure(machine, rounds=3, true_ms={"n0": 5.0})
+    assert session.num_dropped_runs == 1
+    (found,) = session.measurements
+    assert found.rounds_mj.count(None) == 1
+    assert found.energy_mj == pytest.approx(MJ_PER_MS * 5.0, rel=0.01)
+
+
+def test_a_counter_that_fails_in_the_middle_costs_no_time(tmp_path: Path) -> None:
+    powercap = Powercap(tmp_path / "powercap")
+    machine = Machine()
+    network = Network(machine, "n0", 5.0)
+    measurer = Measurer(
+        {"reference": Network(machine, "reference", 20.0)},
+        repeats=2,
+        seed=0,
+        energy=EnergyCounter.find(powercap.folder),
+        clock=machine.clock,
+        sleep=machine.sleep,
+    )
+    powercap.make_unreadable()
+    session = measurer.measure({"n0": network}, rounds=3)
+    assert session.measurements[0].rounds_mj == ()
+    assert session.measurements[0].median_ms == pytest.approx(5.0, rel=0.01)
+
+
+def test_groups_of_which_one_has_energies_keep_them_in_place(tmp_path: Path) -> None:
+    parts = [measure(Machine(powercap=Powercap(tmp_path / "powercap"))), measure(Machine())]
+    merged = merge_sessions(parts)
+    (first, second) = (len(part.reference.rounds_ms) for part in parts)
+    assert all(merged.reference.rounds_mj[:first])
+    assert merged.reference.rounds_mj[first:] == (None,) * second
+    assert merged.reference.energy_mj == pytest.approx(MJ_PER_MS * 20.0, rel=0.01)
