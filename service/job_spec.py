@@ -216,10 +216,12 @@ class SearchSpec(Strict):
     """`surrogate` evolves on a learned model of quality and evaluates only what promises most;
     `nsga3` is for four objectives and more; `gp` needs seconds for each network."""
 
-    objectives: list[Literal["flops", "num_params", "size_bytes", "peak_memory_bytes"]] = Field(
-        default_factory=list
-    )
-    """What is kept low beside the latency of every target; each is counted, not measured."""
+    objectives: list[
+        Literal["flops", "num_params", "size_bytes", "peak_memory_bytes", "energy_mj"]
+    ] = Field(default_factory=list)
+    """What is kept low beside the latency of every target; each is counted, not measured. Only
+    `energy_mj`, millijoules that the processor package spends on an inference, is predicted like
+    latency: for the first target, whose device has to have counters of energy."""
 
     baselines: list[Literal["random", "uniform", "flops"]] = Field(
         default=["random", "uniform", "flops"]

@@ -199,6 +199,7 @@ def _without_samples(anchor: Measurement) -> dict[str, Any]:
     return {
         "key": anchor.key,
         "median_ms": anchor.median_ms,
+        "energy_mj": anchor.energy_mj,
         "p95_ms": anchor.p95_ms,
         "raw_round_medians_ms": [float(ms) for ms in anchor.raw_round_medians_ms],
     }

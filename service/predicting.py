@@ -61,6 +61,8 @@ def _by_id(session: Session, device: Device, asked: Prediction) -> _Asked:
     workload = workload_for(asked.workload, predictor.shape)
     subnets = read_subnets(asked.subnets, predictor.shape)
     key = predictor.key
+    if key.quantity != "latency":
+        raise InvalidInput("predictor", f"is of {key.quantity}, not of latency")
     for name in ("runtime", "provider", "threads", "phase"):
         if getattr(key, name) != getattr(workload, name):
             raise InvalidInput(f"workload.{name}", f"this predictor is of {getattr(key, name)!r}")

@@ -140,7 +140,7 @@ def _has_newer_version() -> ColumnElement[bool]:
 
 
 def source_payloads(session: Session, key: PredictorKey, shape_key: str) -> list[dict[str, Any]]:
-    """The newest predictor of each other key with the same shape, precision and phase."""
+    """The newest one of each other key with the same quantity, shape, precision and phase."""
     query = (
         select(PredictorRow)
         .where(
@@ -155,5 +155,7 @@ def source_payloads(session: Session, key: PredictorKey, shape_key: str) -> list
     for row in session.scalars(query):
         if len(newest) == MAX_SOURCES:
             break
+        if row.payload.get("key", {}).get("quantity", "latency") != key.quantity:
+            continue
         newest.setdefault(row.predictor_key, row.payload)
     return list(newest.values())

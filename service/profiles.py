@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from predictors.device import Device
 from predictors.workload import Workload
 from search.errors import InvalidInput
+from search.objectives import ENERGY
 from search.shape import ModelShape
 from search.space import SearchSpace
 from service.job_spec import JobSpec, SpaceSpec, TargetSpec
@@ -44,7 +45,8 @@ class Profiles:
 def profiles_of(
     spec: JobSpec, shape: ModelShape, identity_of: Callable[[str], Device]
 ) -> Profiles:
-    """Raises: InvalidInput naming the target whose workload its model or device cannot do."""
+    """Raises: InvalidInput naming the target whose workload its model or device cannot do, or the
+    objective that the first one's device cannot measure."""
     found: dict[Profile, int] = {}
     of_target = []
     for index, target in enumerate(spec.targets):
@@ -57,6 +59,8 @@ def profiles_of(
             for workload in workloads
         ]
         of_target.append(tuple(places))
+    if ENERGY.name in spec.search.objectives:
+        _check_energy(spec.targets[0], identity_of)
     return Profiles(tuple(found), tuple(of_target))
 
 
@@ -67,6 +71,23 @@ def space_of(spec: SpaceSpec, shape: ModelShape, precisions: Sequence[str]) -> S
     if len(space.precision) == 1:
         return space.with_choices({"precision_groups": 1})
     return space
+
+
+def _check_energy(target: TargetSpec, identity_of: Callable[[str], Device]) -> None:
+    """Raises: InvalidInput where the energy of this target's inferences cannot be measured."""
+    wants = f"{ENERGY.name} is measured on the device of the first target, {target.device!r}, "
+    if identity_of(target.device).energy_source is None:
+        raise InvalidInput(
+            "search.objectives",
+            f"{wants}whose agent can read no energy counters; let it read energy_uj of every "
+            "package in /sys/class/powercap, choose a device that has them, or leave it out",
+        )
+    if target.workload.provider != "cpu":
+        raise InvalidInput(
+            "search.objectives",
+            f"{wants}whose counters tell nothing of {target.workload.provider!r}; choose the "
+            "provider 'cpu', or leave it out",
+        )
 
 
 def _workloads(target: TargetSpec, shape: ModelShape, device: Device) -> list[Workload]:

@@ -49,6 +49,7 @@ def print_device(device: Device) -> None:
         "memory": f"{identity.get('memory_bytes', 0) / 2**30:.1f} GiB",
         "gpus": ", ".join(identity.get("gpus") or []) or "none",
         "system": identity.get("os", ""),
+        "energy": identity.get("energy_source") or "not measured",
         "fingerprint": device.fingerprint,
         "runtimes": runtimes_of(device) or "none",
         **{f"no {name}": reason for name, reason in missing.items()},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from predictors.device import Device
-from predictors.key import predictor_key, shape_key
+from predictors.key import Quantity, predictor_key, shape_key
 from predictors.onboarding import choose_networks
 from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
@@ -41,10 +41,15 @@ def row(subnet: SubnetConfig) -> LatencyRow:
     )
 
 
-def learn(database: Database, precision: str, workload: Workload = WORKLOAD) -> str:
+def learn(
+    database: Database,
+    precision: str,
+    workload: Workload = WORKLOAD,
+    quantity: Quantity = "latency",
+) -> str:
     """Store a predictor of `this-cpu`; its id."""
     device = create_device(database)
-    key = predictor_key(Device.from_dict(IDENTITY), workload, precision)
+    key = predictor_key(Device.from_dict(IDENTITY), workload, precision, quantity)
     plan = choose_networks(SPACE, SHAPE, workload, num_networks=24, num_holdout=2)
     rows = [row(s) for s in plan.training if s.precision == precision]
     fitted = LatencyPredictor.fit(rows, key=key, shape=SHAPE, macs_per_byte=4.0)
@@ -98,6 +103,17 @@ def test_one_version_is_asked_by_its_id(client: Client, database: Database) -> N
         client.predict("this-cpu", {**request, "subnets": [subnet(1, "int8").to_dict()]})
     with pytest.raises(NotFound, match="there is no predictor 'pred_x'"):
         client.predict("this-cpu", {**request, "predictor": "pred_x"})
+
+
+def test_a_predictor_of_energy_is_not_asked_for_latency(
+    client: Client, database: Database
+) -> None:
+    latency = learn(database, "fp32")
+    energy = learn(database, "fp32", quantity="energy")
+    assert client.predict("this-cpu", asked(subnet(1))).predictors == [latency]
+    request = {k: v for k, v in asked(subnet(1)).items() if k != "shape"}
+    with pytest.raises(Rejected, match="predictor: is of energy, not of latency"):
+        client.predict("this-cpu", {**request, "predictor": energy})
 
 
 def test_without_a_predictor_it_says_to_onboard(client: Client, database: Database) -> None:

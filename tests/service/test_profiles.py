@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ def device(name: str) -> Device:
         num_cores=2,
         memory_bytes=2**30,
         os="linux",
+        energy_source="rapl" if name == "server" else None,
         runtimes=runtimes,
     )
 
@@ -66,6 +68,34 @@ def test_what_a_device_lacks_is_named_with_its_target(
     with pytest.raises(InvalidInput, match=reason) as caught:
         profiles_of(spec({}, target), SHAPE, device)
     assert caught.value.field == f"targets[1].workload.{field}"
+
+
+def weighing_energy(*targets: dict[str, Any]) -> JobSpec:
+    data = spec(*targets).model_dump() | {"search": {"objectives": ["energy_mj"]}}
+    return JobSpec.model_validate(data)
+
+
+def test_energy_is_weighed_where_the_first_targets_device_counts_it() -> None:
+    profiles = profiles_of(weighing_energy({}, {"device": "board"}), SHAPE, device)
+    assert len(profiles.all) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ({"device": "board"}, "first target, 'board', whose agent can read no energy counters"),
+        ({"workload": {"provider": "cuda"}}, "tell nothing of 'cuda'"),
+    ],
+)
+def test_energy_that_no_counter_tells_is_refused(target: dict[str, Any], reason: str) -> None:
+    def with_gpu(name: str) -> Device:
+        gpu = RuntimeInfo(version="1", providers=("cpu", "cuda"))
+        return replace(device(name), runtimes={"onnxruntime": gpu})
+
+    with pytest.raises(InvalidInput, match=reason) as caught:
+        profiles_of(weighing_energy(target, {}), SHAPE, with_gpu)
+    assert caught.value.field == "search.objectives"
+    profiles_of(spec(target, {}), SHAPE, with_gpu)
 
 
 @pytest.mark.parametrize("preset", ["small", "medium", "wide"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from predictors.key import PredictorKey
+from predictors.key import PredictorKey, Quantity
 from service import evaluations, predictor_store
 from service.db import Database
 from service.devices import find_device, list_devices, register_device, touch_device
@@ -83,7 +83,12 @@ def test_quality_is_cached_by_network_and_fidelity_within_a_job(database: Databa
         assert evaluations.cached_quality(session, other_id, "abc", "600") is None
 
 
-def key(precision: str = "fp32", device: str = "f00d", threads: int = 1) -> PredictorKey:
+def key(
+    precision: str = "fp32",
+    device: str = "f00d",
+    threads: int = 1,
+    quantity: Quantity = "latency",
+) -> PredictorKey:
     return PredictorKey(
         device_fingerprint=device,
         runtime="onnxruntime",
@@ -92,6 +97,7 @@ def key(precision: str = "fp32", device: str = "f00d", threads: int = 1) -> Pred
         precision=precision,
         threads=threads,
         phase="encode",
+        quantity=quantity,
     )
 
 
@@ -102,7 +108,7 @@ def save(database: Database, device_id: str, number: int, of: PredictorKey) -> s
             device_id,
             key=of,
             shape_key="s1",
-            payload={"n": number},
+            payload={"n": number, "key": of.to_dict()},
             fit_report={"mape": 0.03},
         )
 
@@ -115,7 +121,7 @@ def test_predictors_of_a_key_and_shape_are_versions_of_each_other(database: Data
     with database.read() as session:
         found = predictor_store.find_predictor(session, device.id, key().text, "s1")
         assert found is not None
-        assert (found.id, found.version, found.payload) == (newest, 2, {"n": 2})
+        assert (found.id, found.version, found.payload["n"]) == (newest, 2, 2)
         assert predictor_store.find_predictor(session, device.id, key().text, "s2") is None
         assert predictor_store.get_predictor(session, "dev_other", newest) is None
         listed = predictor_store.list_predictors(session, device.id, precision="int8")
@@ -134,3 +140,20 @@ def test_sources_are_the_newest_of_other_keys_with_the_same_precision(database: 
         sources = predictor_store.source_payloads(session, key(), "s1")
         assert sorted(payload["n"] for payload in sources) == [4, 5]
         assert predictor_store.source_payloads(session, key(), "s2") == []
+
+
+def test_energy_and_latency_are_never_mistaken_for_each_other(database: Database) -> None:
+    here, there = create_device(database), create_device(database, "there")
+    energy = key(quantity="energy")
+    save(database, here.id, 1, key())
+    save(database, here.id, 2, energy)
+    save(database, there.id, 3, key(device="beef"))
+    save(database, there.id, 4, key(device="beef", quantity="energy"))
+    with database.read() as session:
+        for of, own, source in ((key(), 1, 3), (energy, 2, 4)):
+            found = predictor_store.find_predictor(session, here.id, of.text, "s1")
+            assert found is not None
+            assert (found.version, found.payload["n"]) == (1, own)
+            assert PredictorKey.from_dict(found.payload["key"]) == of
+            (payload,) = predictor_store.source_payloads(session, of, "s1")
+            assert payload["n"] == source

@@ -122,3 +122,19 @@ def test_what_the_device_lacks_is_refused_with_its_reason(
     spec["targets"] = [{"budget_ms": 5.0, "workload": {"seq_len": 16, **workload}}]
     with pytest.raises(Rejected, match=message):
         client.submit(spec)
+
+
+def test_a_search_by_energy_is_refused_where_the_device_cannot_measure_it(
+    client: Client, database: Database, spec: dict[str, Any]
+) -> None:
+    weighing = {**spec, "search": {"objectives": ["energy_mj"]}}
+    with pytest.raises(Rejected) as refused:
+        client.submit(weighing)
+    (error,) = refused.value.problem.errors
+    assert error.field == "search.objectives"
+    assert "'this-cpu', whose agent can read no energy counters" in error.reason
+    with database.write() as session:
+        device = find_device(session, "this-cpu")
+        assert device is not None
+        device.identity = {**device.identity, "energy_source": "rapl"}
+    assert client.submit(weighing).id

@@ -1,4 +1,4 @@
-"""Evaluation of candidates: predicted latency, and quality on rows of the search split."""
+"""Evaluation of candidates: predicted latency and energy, and quality on the search split."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from search.training.together import by_beginning
 from service.evaluations import Evaluation
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
+from workers.steps.energies import Energies
 from workers.steps.latencies import Latencies, Promise
 from workers.steps.rivals import SCORES, pack, rivals_among
 from workers.steps.state import State
@@ -63,6 +64,7 @@ class Evaluator:
         self._deadline = time.monotonic() + ctx.settings.step_seconds
         self._num_recorded = 0
         self._latencies = Latencies.of(ctx, state)
+        self._energies = Energies.of(ctx, state)
         self._loosest_ms = {
             promise: max(
                 target.bound_ms
@@ -94,6 +96,12 @@ class Evaluator:
             np.minimum(self._latencies.estimate(promise, subnets).mean_ms, TOO_SLOW * loosest_ms)
             for promise, loosest_ms in self._loosest_ms.items()
         ]
+
+    def energies_mj(self, subnets: Sequence[SubnetConfig]) -> Floats:
+        """Expected ones where the first target would run, of a job that weighs energy."""
+        assert self._energies is not None, "only a job that weighs energy asks"
+        best = self._latencies.estimate(self._latencies.promise_of(0), subnets)
+        return self._energies.mean_mj(subnets, best.profile)
 
     def are_feasible(self, subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
         """Whether the upper end of the predicted interval keeps the loosest of some promise."""
@@ -162,6 +170,8 @@ class Evaluator:
             # Of every promise in order: a device, a workload and a statistic each.
             "latencies_ms": [float(e.mean_ms[0]) for e in estimates],
         }
+        if self._energies is not None:
+            metrics["energy_mj"] = float(self.energies_mj([subnet])[0])
         state: dict[str, Any] = {}
         if task:
             state["values"] = list(task.values_of(subnet, known.metrics))

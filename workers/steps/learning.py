@@ -14,7 +14,7 @@ import numpy as np
 
 from predictors.device import Device
 from predictors.features import macs_per_byte
-from predictors.key import PredictorKey, predictor_key
+from predictors.key import PredictorKey, Quantity, predictor_key
 from predictors.onboarding import OnboardingPlan, choose_networks, most_uncertain, uncertainty
 from predictors.predictor import LatencyPredictor
 from predictors.report import FitReport, fit_and_report
@@ -96,9 +96,14 @@ class Learned:
         return uncertainty(self.predictor, space, budgets_ms)
 
 
-def keys_of(device: Device, workload: Workload, space: SearchSpace) -> dict[str, PredictorKey]:
+def keys_of(
+    device: Device, workload: Workload, space: SearchSpace, quantity: Quantity = "latency"
+) -> dict[str, PredictorKey]:
     """Of each precision of a space, on the device as it is now."""
-    return {precision: predictor_key(device, workload, precision) for precision in space.precision}
+    return {
+        precision: predictor_key(device, workload, precision, quantity)
+        for precision in space.precision
+    }
 
 
 def learn(ctx: JobContext, curriculum: Curriculum, results: Sequence[MeasuringResult]) -> Learned:
@@ -158,14 +163,18 @@ def networks_to_add(
 
 
 def stored_predictor(
-    ctx: JobContext, curriculum: Curriculum, *, max_age_seconds: float
+    ctx: JobContext,
+    curriculum: Curriculum,
+    *,
+    max_age_seconds: float,
+    quantity: Quantity = "latency",
 ) -> tuple[WorkloadPredictor, dict[str, object]] | None:
     """The newest predictor with its fit report; None where there is none that young of this very
     device, runtime and size of input."""
     device = Device.from_dict(ctx.device(curriculum.device_id).identity)
     size = curriculum.workload.batch_size, curriculum.workload.seq_len
     found = []
-    for key in keys_of(device, curriculum.workload, curriculum.space).values():
+    for key in keys_of(device, curriculum.workload, curriculum.space, quantity).values():
         stored = ctx.find_predictor(curriculum.device_id, key, curriculum.shape, max_age_seconds)
         if stored is None or _num_rows(stored[0], size) < MIN_OWN_ROWS:
             return None

@@ -15,7 +15,7 @@ from search.space import SearchSpace
 from service.job_spec import TargetSpec
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
-from workers.steps import learning
+from workers.steps import energies, learning
 from workers.steps.latencies import Latencies, resolve_targets
 from workers.steps.learning import Curriculum
 from workers.steps.state import State
@@ -55,7 +55,8 @@ def begin(ctx: JobContext, state: State) -> NewMeasurement | NewStep:
     known = learning.stored_predictor(
         ctx, wanted, max_age_seconds=3600 * ctx.spec.measuring.max_age_hours
     )
-    if known is not None:
+    recalled = energies.recall(ctx, state, wanted)
+    if known is not None and recalled is not None:
         predictor, fit_report = known
         budgets_ms = _budgets_here(ctx, state, predictor)
         if _keeps_all(ctx, state, predictor, wanted.space):
@@ -67,7 +68,7 @@ def begin(ctx: JobContext, state: State) -> NewMeasurement | NewStep:
                     f"budgets; unsearched model {predictor.reference_ms:.2f} ms",
                     {"reference_ms": predictor.reference_ms, "fit_report": fit_report},
                 )
-                return _go_on(ctx, state, predictor, fit_report)
+                return _go_on(ctx, recalled, predictor, fit_report)
     return measure_space(ctx, state)
 
 
@@ -94,7 +95,8 @@ def run(ctx: JobContext) -> StepResult:
     state = state.with_profile(onboarding_jobs=(*state.profile.onboarding_jobs, newest))
     jobs = state.profile.onboarding_jobs
     wanted = curriculum(ctx, state)
-    learned = learning.learn(ctx, wanted, [_result(ctx, job) for job in jobs])
+    results = [_result(ctx, job) for job in jobs]
+    learned = learning.learn(ctx, wanted, results)
     budgets_ms = _budgets_here(ctx, state, learned.predictor)
     elapsed_s = time.time() - (state.profile.measuring_started_at or time.time())
     more = learning.networks_to_add(wanted, learned, budgets_ms, elapsed_s=elapsed_s)
@@ -108,6 +110,7 @@ def run(ctx: JobContext) -> StepResult:
     fit_report = learned.report.to_dict()
     learning.save(ctx, state.profile.device_id, learned.predictor, fit_report)
     _announce(ctx, learned.predictor, fit_report, budgets_ms, width)
+    state = energies.learn(ctx, state, wanted, results)
     state = state.with_profile(environment=dict(result.environment))
     return StepResult(next=_go_on(ctx, state, learned.predictor, fit_report))
 

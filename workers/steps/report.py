@@ -155,6 +155,7 @@ def _unsearched(
         **_judged(ctx, state, measured.onnx, rows),
         "p50_ms": measured.p50_ms,
         "p95_ms": measured.p95_ms,
+        **_energy(measured),
         "size_bytes": measured.size_bytes,
         "params": num_params(state.model_shape, subnet),
         "flops": flops(state.model_shape, subnet, seq_len=profile.target_workload.seq_len),
@@ -179,6 +180,7 @@ def _target(
     }
     if target.measured is not None:
         figures |= {"p50_ms": target.measured.p50_ms, "p95_ms": target.measured.p95_ms}
+        figures |= _energy(target.measured)
     if target.measured is None or target.onnx is None or target.profile is None:
         return figures
     workload = state.profiles[target.profile].target_workload
@@ -202,6 +204,11 @@ def _target(
         "onnx": f"target-{index}/{ONNX_NAMES[target.config.precision]}",
         "sha256": target.onnx,
     }
+
+
+def _energy(measured: MeasuredFile) -> dict[str, float]:
+    """Of one inference, by the whole processor package; nothing where it was not measured."""
+    return {} if measured.energy_mj is None else {"energy_mj": measured.energy_mj}
 
 
 def _judged(ctx: JobContext, state: State, onnx: str, rows: Rows) -> dict[str, Any]:

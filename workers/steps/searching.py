@@ -14,6 +14,7 @@ from search.costs import flops, num_params, peak_memory_bytes, size_bytes
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
 from search.genotypes import Genotype
 from search.objectives import (
+    ENERGY,
     FLOPS,
     LATENCY,
     PARAMS,
@@ -36,17 +37,20 @@ EARLIER = "earlier"
 """Source of what another job evaluated on the same supernet: it cost this one nothing."""
 
 CostOf = Callable[[SubnetConfig], int]
-EXTRA_OBJECTIVES = {objective.name: objective for objective in (FLOPS, PARAMS, SIZE, PEAK_MEMORY)}
+ValuesOf = Callable[[Sequence[SubnetConfig]], Floats]
+EXTRA_OBJECTIVES = {
+    objective.name: objective for objective in (FLOPS, PARAMS, SIZE, PEAK_MEMORY, ENERGY)
+}
 
 
 def search_task(ctx: JobContext, state: State, evaluator: Evaluator) -> SearchTask:
     """Latency of every promise, what else the job weighs, and quality."""
-    cost_of = _counted_costs(state)
+    values_of = {**_counted_costs(state), ENERGY.name: evaluator.energies_mj}
     extra = [EXTRA_OBJECTIVES[name] for name in ctx.spec.search.objectives]
 
     def known(subnets: Sequence[SubnetConfig]) -> Floats:
-        costs = [[cost_of[o.name](subnet) for subnet in subnets] for o in extra]
-        columns = [*evaluator.latencies_ms(subnets), *np.array(costs, dtype=np.float64)]
+        costs = [values_of[objective.name](subnets) for objective in extra]
+        columns = [*evaluator.latencies_ms(subnets), *costs]
         return np.stack(columns, axis=1)
 
     return SearchTask(
@@ -63,15 +67,20 @@ def _flops_of(state: State) -> CostOf:
     return lambda subnet: flops(shape, subnet, **size)
 
 
-def _counted_costs(state: State) -> dict[str, CostOf]:
+def _counted_costs(state: State) -> dict[str, ValuesOf]:
     """By the name of the objective."""
     shape, size = state.model_shape, _input_size(state)
-    return {
+    cost_of: dict[str, CostOf] = {
         FLOPS.name: _flops_of(state),
         PARAMS.name: partial(num_params, shape),
         SIZE.name: partial(size_bytes, shape),
         PEAK_MEMORY.name: lambda subnet: peak_memory_bytes(shape, subnet, **size),
     }
+    return {name: partial(_values, of_one) for name, of_one in cost_of.items()}
+
+
+def _values(cost_of: CostOf, subnets: Sequence[SubnetConfig]) -> Floats:
+    return np.array([cost_of(subnet) for subnet in subnets], dtype=np.float64)
 
 
 def _input_size(state: State) -> dict[str, int]:

@@ -56,13 +56,15 @@ class StageRecord(Frozen):
 
 class MeasuredFile(Frozen):
     """An exported file and what the device measured of it; `reference_ms` is the p50 of the
-    unsearched model in the same session."""
+    unsearched model in the same session. `energy_mj` is of one inference, None where the device
+    cannot measure it."""
 
     onnx: str
     size_bytes: int
     p50_ms: float
     p95_ms: float
     reference_ms: float
+    energy_mj: float | None = None
 
 
 class ProfileState(Frozen):
@@ -71,6 +73,7 @@ class ProfileState(Frozen):
     device_id: str
     workload: dict[str, Any]
     predictor: str | None = None
+    energy_predictor: str | None = None
     fit_report: dict[str, Any] = Field(default_factory=dict)
     measuring_tries: int = 0
     measuring_started_at: float | None = None

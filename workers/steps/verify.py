@@ -94,6 +94,7 @@ def judge(
             p50_ms=measurement.median_ms,
             p95_ms=measurement.p95_ms,
             reference_ms=reference.median_ms,
+            energy_mj=measurement.energy_mj,
         ),
     )
 
@@ -141,6 +142,7 @@ def _measured(
         p50_ms=measurement.median_ms,
         p95_ms=measurement.p95_ms,
         reference_ms=result.reference.median_ms,
+        energy_mj=measurement.energy_mj,
     )
 
 
