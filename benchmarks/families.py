@@ -11,6 +11,7 @@ python -m benchmarks.families [--family encoder decoder ...] [--quick]
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--family", nargs="+", choices=list(JOBS), help="all that have their data")
     parser.add_argument("--quick", action="store_true", help="minutes; nothing kept")
+    parser.add_argument("--resume", action="store_true", help="keep the families that are done")
     parser.add_argument("--threads", type=int, default=1, help="of training; measured is with 1")
     parser.add_argument("--fashion-mnist", type=Path, default=FASHION, metavar="DIR")
     parser.add_argument("--work", type=Path, default=Path(".snugnet/families"), metavar="DIR")
@@ -37,9 +39,12 @@ def main() -> int:
     for name in args.family or _available(args.fashion_mnist):
         folder = args.work / name
         folder.mkdir(parents=True, exist_ok=True)
-        given = {"source": args.fashion_mnist} if name == "fashion" else {}
-        job = JOBS[name](folder, is_quick=args.quick, **given)
-        figures[name] = run_job(job, partial(_say, name))
+        kept = folder / "figures.json"
+        if not (args.resume and kept.is_file()):
+            given = {"source": args.fashion_mnist} if name == "fashion" else {}
+            job = JOBS[name](folder, is_quick=args.quick, **given)
+            kept.write_text(json.dumps(run_job(job, partial(_say, name))))
+        figures[name] = json.loads(kept.read_text())
         _show(name, figures[name])
     is_whole = not args.quick and args.family is None
     figures["minutes"] = round((time.perf_counter() - start) / 60, 1)

@@ -56,14 +56,18 @@ def measure_importance(
 
 
 def reorder_(model: ElasticTransformer, importance: Importance) -> None:
-    """Sort heads, neurons and features by falling importance, in place; outputs stay equal."""
+    """Sort heads, neurons and features by falling importance, in place; outputs stay equal.
+
+    Features that are the output themselves, those of an embedding, keep their places.
+    """
     for layer, heads, neurons in zip(
         model.layers, importance.heads, importance.neurons, strict=True
     ):
         assert isinstance(layer, Layer)
         _reorder_heads_(layer, _falling(heads))
         _reorder_neurons_(layer, _falling(neurons))
-    _reorder_features_(model, _falling(importance.features))
+    if model.shape.has_head:
+        _reorder_features_(model, _falling(importance.features))
 
 
 def rank_layers(damages: DamagesOf, full: SubnetConfig) -> tuple[int, ...]:

@@ -11,7 +11,10 @@ from search.space import SubnetConfig
 from search.training.batches import ordered_batches
 from search.training.evaluate import predict
 from search.training.tasks import task_of
+from tests.search import families
 from tests.search.small import SHAPE, batch, network, task
+
+EMBEDDER = replace(SHAPE, task="sentence-embedding", num_labels=0)
 
 
 def importance_of(seed: int = 0) -> Importance:
@@ -31,6 +34,15 @@ def test_outputs_are_equal_before_and_after() -> None:
         model, [(given, torch.zeros(5, dtype=torch.long))], task_of(SHAPE).loss
     )
     assert len(again.heads) == SHAPE.num_layers
+
+
+def test_the_features_of_an_embedding_keep_their_places() -> None:
+    model, rows = families.network_of(EMBEDDER), task(30)
+    vectors = predict(model, rows)
+    batches = [(rows.batch(range(30)), vectors)]
+    turned = measure_importance(model, batches, task_of(EMBEDDER).loss)
+    reorder_(model, replace(turned, features=-turned.features))
+    torch.testing.assert_close(predict(model, rows), vectors, atol=1e-4, rtol=1e-4)
 
 
 def test_units_come_to_stand_by_falling_importance() -> None:
