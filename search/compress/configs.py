@@ -1,0 +1,131 @@
+"""The settings of every technique that a recipe may name. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.compress.recipe import StageConfig, stage_kind
+
+IMPORTANCES = ("magnitude", "first-order", "activation")
+SPARSITIES = ("magnitude", "wanda", "movement", "second-order")
+PATTERNS = ("unstructured", "2:4")
+MAX_ROUND = 0.3
+
+
+@stage_kind("distill", "training")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillConfig(StageConfig):
+    """Learn from the teacher (DistilBERT, arXiv 1910.01108; TinyBERT, arXiv 1909.10351).
+
+    Attributes:
+        epochs: of the training split.
+        soft, hard, hidden, relations: weights, see `search.training.losses.DistillationLoss`.
+    """
+
+    epochs: float = 1.0
+    learning_rate: float = 1e-4
+    temperature: float = 2.0
+    soft: float = 0.7
+    hard: float = 0.3
+    hidden: float = 0.5
+    relations: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.require(self.epochs > 0, "epochs", "above 0")
+        self.require(self.learning_rate > 0, "learning_rate", "above 0")
+        self.require(self.temperature > 0, "temperature", "above 0")
+        for name in ("soft", "hard", "hidden", "relations"):
+            self.require(getattr(self, name) >= 0, name, "at least 0")
+        self.require(self.soft + self.hard + self.relations > 0, "soft", "above 0, or hard")
+
+
+@stage_kind("prune", "structure")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneConfig(StageConfig):
+    """Remove whole units: what is left is a smaller dense network, faster everywhere.
+
+    Attributes:
+        keep: share of the FLOPs of the network as it comes in.
+        importance: of a unit. `first-order` is |gradient x gate| (Michel et al., arXiv
+            1905.10650), `magnitude` the norm of its weights, `activation` that of what it says.
+        num_layers: layers to keep, 0 for all; those whose loss does least damage go.
+        embed_dim: features of the stream to keep, 0 for all.
+    """
+
+    keep: float = 0.5
+    importance: str = "first-order"
+    num_layers: int = 0
+    embed_dim: int = 0
+
+    def __post_init__(self) -> None:
+        self.require(0 < self.keep <= 1, "keep", "above 0 and at most 1")
+        self.require(self.importance in IMPORTANCES, "importance", f"one of {IMPORTANCES}")
+        self.require(self.num_layers >= 0, "num_layers", "at least 0")
+        self.require(self.embed_dim >= 0, "embed_dim", "at least 0")
+
+
+@stage_kind("prune-and-distill", "structure")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneAndDistillConfig(StageConfig):
+    """Rounds of pruning with distillation between (HomoDistil, arXiv 2302.09632, section 3).
+
+    Importance is measured anew in every round, and no round removes more than 30 % of what it
+    finds: what remains never strays far from the teacher.
+
+    Attributes:
+        keep: share of the FLOPs in the end.
+        epochs: of the training split over all rounds.
+    """
+
+    keep: float = 0.5
+    importance: str = "first-order"
+    epochs: float = 1.0
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        self.require(0 < self.keep < 1, "keep", "between 0 and 1")
+        self.require(self.importance in IMPORTANCES, "importance", f"one of {IMPORTANCES}")
+        self.require(self.epochs > 0, "epochs", "above 0")
+        self.require(self.learning_rate > 0, "learning_rate", "above 0")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What each round keeps of the whole, the last being `keep`."""
+        count = 1
+        while self.keep ** (1 / count) < 1 - MAX_ROUND:
+            count += 1
+        return tuple(self.keep ** (done / count) for done in range(1, count + 1))
+
+
+@stage_kind("sparsify", "sparsity")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparsifyConfig(StageConfig):
+    """Set single weights of the layers' matrices to zero: files compress better, and processors
+    without kernels for it (all CPUs here) are no faster.
+
+    Attributes:
+        sparsity: share of the weights that become zero.
+        score: what a weight is worth. `magnitude`; `wanda` (arXiv 2306.11695), times the norm of
+            what it multiplies; `movement` (arXiv 2005.07683), whether training moves it away from
+            zero; `second-order` (oBERT, arXiv 2203.07259), what the loss would rise by.
+        pattern: `2:4` zeroes two of every four neighbours of a row.
+        epochs: of distillation, over which the sparsity rises cubically (Zhu and Gupta, arXiv
+            1710.01878) to the last third; 0 for one shot.
+    """
+
+    sparsity: float = 0.5
+    score: str = "magnitude"
+    pattern: str = "unstructured"
+    epochs: float = 0.0
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        self.require(0 < self.sparsity < 1, "sparsity", "between 0 and 1")
+        self.require(self.score in SPARSITIES, "score", f"one of {SPARSITIES}")
+        self.require(self.pattern in PATTERNS, "pattern", f"one of {PATTERNS}")
+        is_half = self.pattern == "unstructured" or self.sparsity == 0.5
+        self.require(is_half, "sparsity", "0.5 with 2:4")
+        self.require(self.epochs >= 0, "epochs", "at least 0")
+        is_trained = self.score != "movement" or self.epochs > 0
+        self.require(is_trained, "epochs", "above 0 for movement, which training tells")
+        self.require(self.learning_rate > 0, "learning_rate", "above 0")

@@ -1,0 +1,96 @@
+"""A network on its way through a recipe, and what the stages work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from search.compress.distill import TaskData
+from search.costs import flops, num_params
+from search.model.extract import extract
+from search.model.transformer import Batch, ElasticTransformer
+from search.space import SubnetConfig
+from search.training.order import BatchOrder
+
+Masks = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """What a stage is given and hands on.
+
+    Attributes:
+        model: as small as it is by now.
+        subnet: which of the original's layers it keeps, its widths and its precision.
+        masks: of matrices by name, (out, in) bool: where one is False its weight stays zero.
+    """
+
+    model: ElasticTransformer
+    subnet: SubnetConfig
+    masks: Masks = field(default_factory=dict)
+
+    @classmethod
+    def whole(cls, model: ElasticTransformer) -> Self:
+        return cls(model, model.sizes)
+
+    @property
+    def num_params(self) -> int:
+        return num_params(self.model.shape, self.subnet)
+
+    @property
+    def num_zeros(self) -> int:
+        """Weights that masks keep at zero."""
+        return sum(int((~mask).sum()) for mask in self.masks.values())
+
+    def flops(self, seq_len: int) -> int:
+        return flops(self.model.shape, self.subnet, seq_len=seq_len)
+
+    def smaller(self, sizes: SubnetConfig) -> Self:
+        """The prefix `sizes` of the model, its layers numbered as the model has them."""
+        kept = tuple(self.subnet.layers[layer] for layer in sizes.layers)
+        return replace(self, model=extract(self.model, sizes), subnet=replace(sizes, layers=kept))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageData:
+    """What stages learn from and measure on.
+
+    Attributes:
+        seq_len: tokens of the input that FLOPs are counted for.
+        num_batches: of the training split, on which importance is measured.
+    """
+
+    task: TaskData
+    seq_len: int
+    seed: int = 0
+    num_batches: int = 12
+
+    def batches(self) -> Iterator[tuple[Batch, Tensor]]:
+        """A few of the training split, with their labels."""
+        order = BatchOrder(self.task.train, self.task.batch_size, self.seed)
+        for step in range(min(self.num_batches, order.steps_per_epoch)):
+            _, batch, labels = order[step]
+            yield batch, labels
+
+    def num_steps(self, epochs: float) -> int:
+        return max(1, round(epochs * len(self.task.train) / self.task.batch_size))
+
+
+def apply_masks_(model: ElasticTransformer, masks: Masks) -> None:
+    """Set what is masked to zero, in place."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, mask in masks.items():
+            parameters[name].mul_(mask)
+
+
+def copied(model: ElasticTransformer) -> ElasticTransformer:
+    other = ElasticTransformer(
+        model.shape, model.sizes, dropout=model.dropout, weight_bits=model.weight_bits
+    )
+    other.load_state_dict(model.state_dict())
+    return other

@@ -1,0 +1,170 @@
+"""A recipe applied to a network: every stage measured before and after, and kept only if it helps.
+
+What a stage does not buy is reported all the same: that is what a recipe is run for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from search.compress.checkpoint import load_compressed, save_compressed
+from search.compress.network import Compressed, StageData
+from search.compress.recipe import CompressionRecipe, StageConfig
+from search.compress.stages import apply_stage
+from search.costs import peak_memory_bytes, size_bytes
+from search.training.evaluate import evaluate
+
+LatencyOf = Callable[[Compressed], float]
+"""ms of a network where it is to run: measured, or predicted from its `SubnetConfig`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """Of a network between two stages.
+
+    Attributes:
+        quality: on the validation split.
+        latency_ms: None where nothing measures or predicts it.
+        num_zeros: of `num_params`, those that masks keep at zero.
+        size_bytes: of the weights as stored, zeros included.
+    """
+
+    quality: float
+    latency_ms: float | None
+    num_params: int
+    num_zeros: int
+    size_bytes: int
+    flops: int
+    peak_memory_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompressionTarget:
+    """What a recipe is for: as little as can be of one cost, at no less than a quality.
+
+    Attributes:
+        cost: what stages are to lower; `latency_ms` needs something that tells it.
+        min_quality: on the validation split. A stage that goes below is taken back, unless a later
+            one may make up for it: see `grace`.
+        grace: how far below `min_quality` a network may be as long as stages follow that train.
+    """
+
+    cost: Literal["latency_ms", "size_bytes", "flops", "num_params", "num_zeros"] = "latency_ms"
+    min_quality: float = -float("inf")
+    grace: float = 1.0
+
+    def of(self, figures: Figures) -> float:
+        value = getattr(figures, self.cost)
+        if value is None:
+            raise ValueError("latency_ms is the target's cost, and nothing tells it")
+        return -float(value) if self.cost == "num_zeros" else float(value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReport:
+    """What a stage did, and why it was kept or taken back."""
+
+    config: StageConfig
+    before: Figures
+    after: Figures
+    is_kept: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "stage": self.config.to_dict(),
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "is_kept": self.is_kept,
+            "reason": self.reason,
+        }
+
+
+def run_recipe(
+    network: Compressed,
+    recipe: CompressionRecipe,
+    data: StageData,
+    target: CompressionTarget,
+    *,
+    latency_of: LatencyOf | None = None,
+    checkpoints: Path | None = None,
+) -> Iterator[tuple[Compressed, StageReport]]:
+    """Applies stage after stage; what each leaves and its report, as soon as it is done.
+
+    Args:
+        checkpoints: a folder that holds what every stage made: a run that was stopped goes on
+            after the last of them, with the same result.
+    """
+    before = figures_of(network, data, latency_of)
+    for place, config in enumerate(recipe.stages):
+        tried = _restored_or_applied(network, config, data, checkpoints, place)
+        after = figures_of(tried, data, latency_of)
+        is_kept, reason = _judged(before, after, target, recipe.stages[place + 1 :])
+        report = StageReport(
+            config=config, before=before, after=after, is_kept=is_kept, reason=reason
+        )
+        if is_kept:
+            network, before = tried, after
+        yield network, report
+
+
+def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | None) -> Figures:
+    shape, subnet = network.model.shape, network.subnet
+    sizes = subnet.renumbered()
+    return Figures(
+        quality=evaluate(network.model, data.task.validation, sizes).value,
+        latency_ms=None if latency_of is None else latency_of(network),
+        num_params=network.num_params,
+        num_zeros=network.num_zeros,
+        size_bytes=size_bytes(shape, subnet),
+        flops=network.flops(data.seq_len),
+        peak_memory_bytes=peak_memory_bytes(shape, subnet, seq_len=data.seq_len),
+    )
+
+
+def _judged(
+    before: Figures,
+    after: Figures,
+    target: CompressionTarget,
+    following: tuple[StageConfig, ...],
+) -> tuple[bool, str]:
+    """Whether the stage helps the target, and why."""
+    can_recover = any(stage.phase == "training" for stage in following)
+    floor = target.min_quality - (target.grace if can_recover else 0.0)
+    if after.quality < floor:
+        return False, f"quality {after.quality:.4f} is below {floor:.4f}"
+    saved = target.of(before) - target.of(after)
+    if saved > 0:
+        return True, f"lowers {target.cost}"
+    if saved == 0 and after.quality > before.quality:
+        return True, f"raises quality by {after.quality - before.quality:.4f}"
+    return False, f"neither lowers {target.cost} nor raises quality"
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+def _restored_or_applied(
+    network: Compressed,
+    config: StageConfig,
+    data: StageData,
+    checkpoints: Path | None,
+    place: int,
+) -> Compressed:
+    if checkpoints is None:
+        return apply_stage(network, config, data)
+    path = checkpoints / f"stage-{place}.safetensors"
+    if path.is_file():
+        return load_compressed(path, network.model.shape)
+    found = apply_stage(network, config, data)
+    # Whole or not at all: what a kill leaves under the other name is written anew.
+    partial = path.with_suffix(".partial")
+    save_compressed(found, partial)
+    partial.rename(path)
+    return found

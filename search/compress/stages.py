@@ -1,0 +1,50 @@
+"""What each stage of a recipe does: one handler for each config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from search.compress.configs import (
+    DistillConfig,
+    PruneAndDistillConfig,
+    PruneConfig,
+    SparsifyConfig,
+)
+from search.compress.network import Compressed, StageData
+from search.compress.prune import IMPORTANCES, prune, prune_units
+from search.compress.recipe import StageConfig
+from search.compress.sparsify import sparsify
+from search.compress.training import distill, taught
+
+
+def apply_stage(network: Compressed, config: StageConfig, data: StageData) -> Compressed:
+    """What the stage makes of the network, which itself stays as it is."""
+    return _HANDLERS[type(config)](network, config, data)
+
+
+def prune_and_distill(
+    network: Compressed, config: PruneAndDistillConfig, data: StageData
+) -> Compressed:
+    """Every round removes what then matters least, and the network recovers before the next."""
+    whole = network.flops(data.seq_len)
+    num_steps = data.num_steps(config.epochs / len(config.shares))
+    for round_, share in enumerate(config.shares):
+        network = prune_units(network, share * whole, IMPORTANCES[config.importance], data)
+        network = taught(
+            network,
+            replace(data, seed=data.seed + round_),
+            num_steps=num_steps,
+            learning_rate=config.learning_rate,
+        )
+    return network
+
+
+# A config's handler takes that config: the table says which.
+_HANDLERS: dict[type[StageConfig], Callable[[Compressed, Any, StageData], Compressed]] = {
+    DistillConfig: distill,
+    PruneConfig: prune,
+    PruneAndDistillConfig: prune_and_distill,
+    SparsifyConfig: sparsify,
+}

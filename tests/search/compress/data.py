@@ -1,0 +1,60 @@
+"""A small teacher that has learnt a task, and what stages are given to work with."""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+import torch
+
+from search.compress.distill import TaskData
+from search.compress.network import Compressed, StageData, copied
+from search.model.transformer import ElasticTransformer
+from search.training.batches import TokenRows
+from search.training.loop import TrainingRun
+from search.training.optimizer import Schedule
+from search.training.order import BatchOrder
+from search.training.supernet import finetuning_losses
+from search.training.teacher import teacher_of
+from tests.search import small
+
+BATCH_SIZE = 32
+SEQ_LEN = 12
+
+
+def ordered(num_rows: int = 256, seed: int = 0) -> TokenRows:
+    """The label says whether token 1 or token 2 comes first: no bag of words tells it."""
+    rng = random.Random(seed)
+    rows, labels = [], []
+    for i in range(num_rows):
+        row = [rng.randrange(3, small.SHAPE.vocab_size) for _ in range(rng.randint(2, 9))]
+        first, second = sorted(rng.sample(range(len(row) + 2), 2))
+        row.insert(first, 1 + i % 2)
+        row.insert(second, 2 - i % 2)
+        rows.append(row)
+        labels.append(i % 2)
+    lengths = torch.tensor([0, *map(len, rows)])
+    tokens = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
+    return TokenRows(tokens, lengths.cumsum(0), torch.tensor(labels))
+
+
+@lru_cache(maxsize=1)
+def teacher() -> ElasticTransformer:
+    """It answers nearly all of `ordered` rightly; never changed by a test."""
+    torch.manual_seed(0)
+    model = ElasticTransformer(small.SHAPE, dropout=0.0)
+    order = BatchOrder(ordered(1024), BATCH_SIZE, 0)
+    run = TrainingRun(model, Schedule(learning_rate=3e-3, total_steps=400), seed=0)
+    run.advance(finetuning_losses(model, order), should_stop=lambda: False)
+    return model.eval()
+
+
+def network() -> Compressed:
+    return Compressed.whole(copied(teacher()))
+
+
+@lru_cache(maxsize=1)
+def stage_data() -> StageData:
+    rows = ordered(1024)
+    task = TaskData(rows, ordered(256, seed=1), teacher_of(teacher(), rows), BATCH_SIZE)
+    return StageData(task=task, seq_len=SEQ_LEN, num_batches=4)
