@@ -24,6 +24,7 @@ def save_compressed(network: Compressed, path: Path) -> None:
         "subnet": json.dumps(network.subnet.to_dict()),
         "dropout": str(network.model.dropout),
         "weight_bits": str(network.model.weight_bits),
+        "format": network.format or "",
     }
     save_file(tensors, path, metadata=metadata)
 
@@ -44,4 +45,4 @@ def load_compressed(path: Path, shape: ModelShape) -> Compressed:
         kind, name = key.split("/", 1)
         parts[kind][name] = tensor
     model.load_state_dict(parts["weight"])
-    return Compressed(model.eval(), subnet, parts["mask"])
+    return Compressed(model.eval(), subnet, parts["mask"], metadata["format"] or None)

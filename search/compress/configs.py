@@ -9,6 +9,7 @@ from search.compress.recipe import StageConfig, stage_kind
 IMPORTANCES = ("magnitude", "first-order", "activation")
 SPARSITIES = ("magnitude", "wanda", "movement", "second-order")
 PATTERNS = ("unstructured", "2:4")
+FORMATS = ("int8", "fp16", "bf16", "int4", "ternary", "binary")
 MAX_ROUND = 0.3
 
 
@@ -128,4 +129,25 @@ class SparsifyConfig(StageConfig):
         self.require(self.epochs >= 0, "epochs", "at least 0")
         is_trained = self.score != "movement" or self.epochs > 0
         self.require(is_trained, "epochs", "above 0 for movement, which training tells")
+        self.require(self.learning_rate > 0, "learning_rate", "above 0")
+
+
+@stage_kind("quantize", "rounding")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizeConfig(StageConfig):
+    """Weights in fewer bits; for `int8` activations too, as runtimes for processors do it.
+
+    Attributes:
+        format: `int8` (Q8BERT, arXiv 1910.06188); of weights alone `fp16`, `bf16`, `int4` in
+            groups of 32, `ternary` and `binary` with a scale for each row.
+        aware_epochs: of distillation under the rounding before it is made final; 0 for none.
+    """
+
+    format: str = "int8"
+    aware_epochs: float = 0.0
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        self.require(self.format in FORMATS, "format", f"one of {FORMATS}")
+        self.require(self.aware_epochs >= 0, "aware_epochs", "at least 0")
         self.require(self.learning_rate > 0, "learning_rate", "above 0")

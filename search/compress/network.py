@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from search.compress.distill import TaskData
-from search.costs import flops, num_params
+from search.compress.rounding import stored_bytes
+from search.costs import flops, num_params, size_bytes
 from search.model.extract import extract
 from search.model.transformer import Batch, ElasticTransformer
 from search.space import SubnetConfig
@@ -27,11 +28,13 @@ class Compressed:
         model: as small as it is by now.
         subnet: which of the original's layers it keeps, its widths and its precision.
         masks: of matrices by name, (out, in) bool: where one is False its weight stays zero.
+        format: of the weights as stored, one of `rounding.FORMATS`; None where `subnet` tells.
     """
 
     model: ElasticTransformer
     subnet: SubnetConfig
     masks: Masks = field(default_factory=dict)
+    format: str | None = None
 
     @classmethod
     def whole(cls, model: ElasticTransformer) -> Self:
@@ -45,6 +48,13 @@ class Compressed:
     def num_zeros(self) -> int:
         """Weights that masks keep at zero."""
         return sum(int((~mask).sum()) for mask in self.masks.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the weights as stored, zeros included."""
+        if self.format is not None:
+            return stored_bytes(self.model, self.format)
+        return size_bytes(self.model.shape, self.subnet)
 
     def flops(self, seq_len: int) -> int:
         return flops(self.model.shape, self.subnet, seq_len=seq_len)

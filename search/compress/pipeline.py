@@ -14,7 +14,7 @@ from search.compress.checkpoint import load_compressed, save_compressed
 from search.compress.network import Compressed, StageData
 from search.compress.recipe import CompressionRecipe, StageConfig
 from search.compress.stages import apply_stage
-from search.costs import peak_memory_bytes, size_bytes
+from search.costs import peak_memory_bytes
 from search.training.evaluate import evaluate
 
 LatencyOf = Callable[[Compressed], float]
@@ -122,7 +122,7 @@ def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | Non
         latency_ms=None if latency_of is None else latency_of(network),
         num_params=network.num_params,
         num_zeros=network.num_zeros,
-        size_bytes=size_bytes(shape, subnet),
+        size_bytes=network.size_bytes,
         flops=network.flops(data.seq_len),
         peak_memory_bytes=peak_memory_bytes(shape, subnet, seq_len=data.seq_len),
     )

@@ -10,10 +10,12 @@ from search.compress.configs import (
     DistillConfig,
     PruneAndDistillConfig,
     PruneConfig,
+    QuantizeConfig,
     SparsifyConfig,
 )
 from search.compress.network import Compressed, StageData
 from search.compress.prune import IMPORTANCES, prune, prune_units
+from search.compress.quantize import quantize
 from search.compress.recipe import StageConfig
 from search.compress.sparsify import sparsify
 from search.compress.training import distill, taught
@@ -47,4 +49,5 @@ _HANDLERS: dict[type[StageConfig], Callable[[Compressed, Any, StageData], Compre
     PruneConfig: prune,
     PruneAndDistillConfig: prune_and_distill,
     SparsifyConfig: sparsify,
+    QuantizeConfig: quantize,
 }
