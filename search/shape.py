@@ -75,6 +75,11 @@ class ModelShape:
         return self.num_heads // self.queries_per_group
 
     @property
+    def attention_dim(self) -> int:
+        """Width of all query heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
     def reads_images(self) -> bool:
         return self.patch_size > 0
 

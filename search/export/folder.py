@@ -1,10 +1,18 @@
-"""A network as a plain Hugging Face folder: the inverse of `search.model.importing`."""
+"""A network as a Hugging Face folder: the inverse of `search.model.importing`.
+
+Where the family's stock classes can build it, they load it. Where not, config.json says in what
+each layer differs (`per_layer_config`), and names classes of a file beside it, which is written
+too: `modeling_snugnet.py`.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,41 +21,80 @@ from torch import Tensor
 from search.errors import InvalidInput
 from search.families.config import CONFIG_FILE
 from search.families.family import Part, StoredTensor
-from search.families.registry import family_of
+from search.families.networks import POOLED_TASKS, Network, write_config
 from search.model.checkpoint import WEIGHTS_FILE
 from search.model.transformer import ElasticTransformer
-from search.space import SubnetConfig
+
+MODEL_FILE = "modeling_snugnet.py"
+# Those that `modeling_snugnet.py` knows.
+FITTED_FAMILIES = (
+    *("bert", "roberta", "distilbert", "gpt2"),
+    *("llama", "qwen2", "qwen3", "vit", "deit"),
+)
+AUTO_CLASSES = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "pair-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "image-classification": "AutoModelForImageClassification",
+    "language-modelling": "AutoModelForCausalLM",
+}
 
 
 def write_model(model: ElasticTransformer, folder: Path, label_names: Sequence[str] = ()) -> None:
-    """Writes config.json and model.safetensors; tokenizer and preprocessor are the caller's.
-
-    A head is written where `import_model` would read it: of whole texts there is none, since the
-    library's classes of that name pool otherwise than ours.
+    """Writes config.json, model.safetensors and, where the stock classes do not do,
+    modeling_snugnet.py; tokenizer and preprocessor are the caller's.
 
     Raises:
-        InvalidInput: layers differ in width, which such a config cannot say, or the family has no
-            writer.
+        InvalidInput: the family has no writer, or only one for what stock classes load.
     """
-    shape = model.shape
-    family = family_of(shape.family)
-    if model.sizes != SubnetConfig.full(shape):
-        raise InvalidInput("model", "only a whole model has a config.json that others read")
-    if family.write_config is None:
-        raise InvalidInput("family", f"folders of {shape.family} can be read, not written")
-    weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
-    # The library's classes with a head call the body by a name, those without do not mind it.
-    prefix = family.prefixes[-1]
-    tensors = {prefix + t.name: _stored(t, weights) for t in family.body(shape)}
-    tensors |= {t.name: _stored(t, weights) for t in family.head(shape)}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    config = family.write_config(shape)
-    if shape.has_head and shape.task != "language-modelling":
-        names = label_names or [f"LABEL_{i}" for i in range(shape.num_labels)]
+    network = Network(shape=model.shape, subnet=model.sizes, weight_bits=model.weight_bits)
+    config = write_config(network)
+    own_classes = _own_classes(network, config)
+    if own_classes:
+        config |= {
+            "architectures": [list(own_classes.values())[-1]],
+            "auto_map": _map(own_classes),
+        }
+    if network.shape.has_head and network.shape.task != "language-modelling":
+        names = label_names or [f"LABEL_{i}" for i in range(network.shape.num_labels)]
         config["id2label"] = {str(i): name for i, name in enumerate(names)}
         config["label2id"] = {name: i for i, name in enumerate(names)}
+    weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {tensor.name: _stored(tensor, weights) for tensor in network.tensors()}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n")
+    if own_classes:
+        shutil.copyfile(Path(__file__).with_name(MODEL_FILE), folder / MODEL_FILE)
+
+
+def _own_classes(network: Network, config: dict[str, Any]) -> dict[str, str]:
+    """By the auto class that loads it, the class of `modeling_snugnet.py`; the last is the whole.
+
+    Texts are answered by their mean token, which no stock class does.
+    """
+    task = network.shape.task
+    needs_own = () if network.is_stock else ("AutoModel", AUTO_CLASSES.get(task, "AutoModel"))
+    if task in POOLED_TASKS:
+        needs_own = (*needs_own, AUTO_CLASSES[task])
+    if needs_own and network.shape.family not in FITTED_FAMILIES:
+        raise InvalidInput(
+            "model",
+            f"layers of a {network.shape.family} model can be written where all are alike and the "
+            f"heads share out the stream's width; others for {', '.join(FITTED_FAMILIES)}",
+        )
+    (saved_as,) = config["architectures"]
+    stem = re.sub(r"(LMHead)?Model$|For[A-Z]\w+$", "", saved_as)
+    kinds = {
+        "AutoModel": f"{stem}Model",
+        "AutoModelForSequenceClassification": f"{stem}ForSequenceClassification",
+    }
+    return {auto: f"Snugnet{kinds.get(auto, saved_as)}" for auto in dict.fromkeys(needs_own)}
+
+
+def _map(own_classes: dict[str, str]) -> dict[str, str]:
+    module = Path(MODEL_FILE).stem
+    return {auto: f"{module}.{name}" for auto, name in own_classes.items()}
 
 
 def _stored(tensor: StoredTensor, weights: dict[str, Tensor]) -> Tensor:

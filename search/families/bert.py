@@ -79,10 +79,10 @@ def body(shape: ModelShape, *, unused_positions: int = 0) -> Iterator[StoredTens
 
 
 def layer(theirs: str, ours: str, shape: ModelShape) -> Iterator[StoredTensor]:
-    dim, ffn = shape.embed_dim, shape.ffn_dim
+    dim, inner, ffn = shape.embed_dim, shape.attention_dim, shape.ffn_dim
     for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
-        yield from linear(f"{theirs}.attention.self.{name}", f"{ours}.attn.{part}", dim, dim)
-    yield from linear(f"{theirs}.attention.output.dense", f"{ours}.attn.out", dim, dim)
+        yield from linear(f"{theirs}.attention.self.{name}", f"{ours}.attn.{part}", inner, dim)
+    yield from linear(f"{theirs}.attention.output.dense", f"{ours}.attn.out", dim, inner)
     yield from norm(f"{theirs}.attention.output.LayerNorm", f"{ours}.attn.norm", shape)
     yield from linear(f"{theirs}.intermediate.dense", f"{ours}.ffn.up", ffn, dim)
     yield from linear(f"{theirs}.output.dense", f"{ours}.ffn.down", dim, ffn)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.errors import InvalidInput
 
 CONFIG_FILE = "config.json"
+PER_LAYER_KEY = "per_layer_config"
 MAX_SIZE = 2**24
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -88,6 +90,53 @@ class Config:
                     CONFIG_FILE, f"{key} {entry!r:.80} is unsupported; supported: {value!r}"
                 )
 
+    def choice(self, key: str, known: Sequence[str]) -> str:
+        value = self._data.get(key)
+        if value not in known:
+            raise InvalidInput(
+                CONFIG_FILE, f"{key} must be one of {', '.join(known)}, got {value!r:.80}"
+            )
+        return str(value)
+
+    def places(self, key: str, num_layers: int) -> tuple[int, ...]:
+        """Layers, ascending."""
+        value = self._data.get(key, [])
+        known = range(num_layers)
+        if not isinstance(value, list) or any(type(v) is not int or v not in known for v in value):
+            raise InvalidInput(
+                CONFIG_FILE,
+                f"{key} must be a list of layers below {num_layers}, got {value!r:.80}",
+            )
+        return tuple(sorted(set(value)))
+
+    def part(self, key: str) -> Config:
+        """An object within."""
+        return Config(_object(key, self._data.get(key)))
+
+    @property
+    def has_own_layers(self) -> bool:
+        """Whether layers differ from what the rest says."""
+        return bool(self._data.get(PER_LAYER_KEY))
+
+    def layers(self, num_layers: int) -> list[Config]:
+        """For each layer, the config of a model whose layers are all like it."""
+        different: dict[int, Mapping[str, Any]] = {}
+        for key, own in _object(PER_LAYER_KEY, self._data.get(PER_LAYER_KEY) or {}).items():
+            # Saved again by transformers, a number has zeros in front.
+            if not (re.fullmatch("[0-9]{1,9}", key) and int(key) < num_layers):
+                raise InvalidInput(
+                    CONFIG_FILE, f"{PER_LAYER_KEY} names {key!r:.80}, of {num_layers} layers"
+                )
+            different[int(key)] = _object(f"{PER_LAYER_KEY}.{key}", own)
+        return [Config({**self._data, **different.get(i, {})}) for i in range(num_layers)]
+
+    def num_labels(self, largest: int) -> int:
+        """As many as are named."""
+        labels = _object("id2label", self._data.get("id2label"))
+        if not 1 <= len(labels) <= largest:
+            raise InvalidInput(CONFIG_FILE, f"id2label must name 1 to {largest} labels")
+        return len(labels)
+
     def rope_theta(self) -> float:
         """Base of the rotary angles, by its old key or by transformers 5's `rope_parameters`.
 
@@ -112,13 +161,24 @@ class Config:
         return any(isinstance(name, str) and name.endswith(kind) for name in classes)
 
     def head_dim(self, embed_dim: int, embed_key: str, num_heads: int, heads_key: str) -> int:
-        """Where it is the stream's width shared out."""
+        """The stream's width shared out, unless the config says otherwise.
+
+        The library's classes do not ask for it; where it differs, the tensors have the last word.
+        """
+        if self._data.get("head_dim") is not None:
+            return self.size("head_dim")
         if embed_dim % num_heads:
             raise InvalidInput(
                 CONFIG_FILE,
                 f"{embed_key} {embed_dim} must be a multiple of {heads_key} {num_heads}",
             )
         return embed_dim // num_heads
+
+
+def _object(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput(CONFIG_FILE, f"{key} must be an object, got {value!r:.80}")
+    return value
 
 
 def _rope_theta_within(key: str, given: Mapping[str, Any], default: float) -> float:

@@ -45,7 +45,7 @@ def write_config(shape: ModelShape) -> dict[str, Any]:
 
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
-    dim, ffn = shape.embed_dim, shape.ffn_dim
+    dim, inner, ffn = shape.embed_dim, shape.attention_dim, shape.ffn_dim
     table = "embeddings.word_embeddings.weight"
     yield same(table, "embeddings.word.weight", shape.vocab_size, dim)
     positions = "embeddings.position_embeddings.weight"
@@ -53,8 +53,9 @@ def body(shape: ModelShape) -> Iterator[StoredTensor]:
     yield from norm("embeddings.LayerNorm", "embeddings.norm", shape)
     for i in range(shape.num_layers):
         theirs, ours = f"transformer.layer.{i}", f"layers.{i}"
-        for part in ("q", "k", "v", "out"):
-            yield from linear(f"{theirs}.attention.{part}_lin", f"{ours}.attn.{part}", dim, dim)
+        for part in ("q", "k", "v"):
+            yield from linear(f"{theirs}.attention.{part}_lin", f"{ours}.attn.{part}", inner, dim)
+        yield from linear(f"{theirs}.attention.out_lin", f"{ours}.attn.out", dim, inner)
         yield from norm(f"{theirs}.sa_layer_norm", f"{ours}.attn.norm", shape)
         yield from linear(f"{theirs}.ffn.lin1", f"{ours}.ffn.up", ffn, dim)
         yield from linear(f"{theirs}.ffn.lin2", f"{ours}.ffn.down", dim, ffn)

@@ -54,6 +54,8 @@ class Family:
             where it has another number of labels.
         write_config: the inverse of `read_shape`, for a folder that a network is exported to; None
             where that is not offered.
+        states_head_dim: whether configs say how wide a head is; where not, the heads share out
+            the stream's width.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Family:
     body: Callable[[ModelShape], Iterator[StoredTensor]]
     head: Callable[[ModelShape], Iterator[StoredTensor]]
     write_config: Callable[[ModelShape], dict[str, Any]] | None = None
+    states_head_dim: bool = False
 
     @property
     def reads_images(self) -> bool:

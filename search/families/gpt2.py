@@ -62,14 +62,14 @@ def write_config(shape: ModelShape) -> dict[str, Any]:
 
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
-    dim, ffn = shape.embed_dim, shape.ffn_dim
+    dim, inner, ffn = shape.embed_dim, shape.attention_dim, shape.ffn_dim
     yield same("wte.weight", "embeddings.word.weight", shape.vocab_size, dim)
     yield same("wpe.weight", "embeddings.position.weight", shape.max_seq_len, dim)
     for i in range(shape.num_layers):
         theirs, ours = f"h.{i}", f"layers.{i}"
         yield from norm(f"{theirs}.ln_1", f"{ours}.attn.norm", shape)
-        yield from _fused(f"{theirs}.attn.c_attn", f"{ours}.attn", dim)
-        yield from _turned(f"{theirs}.attn.c_proj", f"{ours}.attn.out", dim, dim)
+        yield from _fused(f"{theirs}.attn.c_attn", f"{ours}.attn", inner, dim)
+        yield from _turned(f"{theirs}.attn.c_proj", f"{ours}.attn.out", dim, inner)
         yield from norm(f"{theirs}.ln_2", f"{ours}.ffn.norm", shape)
         yield from _turned(f"{theirs}.mlp.c_fc", f"{ours}.ffn.up", ffn, dim)
         yield from _turned(f"{theirs}.mlp.c_proj", f"{ours}.ffn.down", dim, ffn)
@@ -81,22 +81,22 @@ def _turned(theirs: str, ours: str, rows: int, columns: int) -> Iterator[StoredT
     yield same(f"{theirs}.bias", f"{ours}.bias", rows)
 
 
-def _fused(theirs: str, ours: str, dim: int) -> Iterator[StoredTensor]:
+def _fused(theirs: str, ours: str, inner: int, dim: int) -> Iterator[StoredTensor]:
     """Queries, keys and values in one matrix, side by side."""
     names = ("q", "k", "v")
     yield StoredTensor(
         f"{theirs}.weight",
-        (dim, 3 * dim),
+        (dim, 3 * inner),
         tuple(
-            Part(f"{ours}.{name}.weight", partial(_columns, start=i * dim, size=dim))
+            Part(f"{ours}.{name}.weight", partial(_columns, start=i * inner, size=inner))
             for i, name in enumerate(names)
         ),
     )
     yield StoredTensor(
         f"{theirs}.bias",
-        (3 * dim,),
+        (3 * inner,),
         tuple(
-            Part(f"{ours}.{name}.bias", partial(_rows, start=i * dim, size=dim))
+            Part(f"{ours}.{name}.bias", partial(_rows, start=i * inner, size=inner))
             for i, name in enumerate(names)
         ),
     )

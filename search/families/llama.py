@@ -100,7 +100,7 @@ def write_config(shape: ModelShape) -> dict[str, Any]:
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
     dim, ffn = shape.embed_dim, shape.ffn_dim
-    inner, kv = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    inner, kv = shape.attention_dim, shape.num_kv_heads * shape.head_dim
     yield same("embed_tokens.weight", "embeddings.word.weight", shape.vocab_size, dim)
     for i in range(shape.num_layers):
         theirs, ours = f"layers.{i}", f"layers.{i}"
@@ -146,6 +146,7 @@ def _family(name: str) -> Family:
         body=body,
         head=vocabulary_head,
         write_config=write_config,
+        states_head_dim=True,
     )
 
 

@@ -66,6 +66,7 @@ def write_config(shape: ModelShape) -> dict[str, Any]:
 
 def body(shape: ModelShape) -> Iterator[StoredTensor]:
     dim, ffn, size = shape.embed_dim, shape.ffn_dim, shape.patch_size
+    inner = shape.attention_dim
     for row, name in enumerate(PREFIXES[shape.family]):
         part = Part("embeddings.prefix", _flat_row, row)
         yield StoredTensor(f"embeddings.{name}", (1, 1, dim), (part,))
@@ -88,11 +89,11 @@ def body(shape: ModelShape) -> Iterator[StoredTensor]:
             yield from linear(
                 f"{theirs}.attention.attention.{name}",
                 f"{ours}.attn.{own}",
-                dim,
+                inner,
                 dim,
                 has_bias=shape.has_qkv_bias,
             )
-        yield from linear(f"{theirs}.attention.output.dense", f"{ours}.attn.out", dim, dim)
+        yield from linear(f"{theirs}.attention.output.dense", f"{ours}.attn.out", dim, inner)
         yield from norm(f"{theirs}.layernorm_after", f"{ours}.ffn.norm", shape)
         yield from linear(f"{theirs}.intermediate.dense", f"{ours}.ffn.up", ffn, dim)
         yield from linear(f"{theirs}.output.dense", f"{ours}.ffn.down", dim, ffn)

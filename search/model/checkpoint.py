@@ -87,17 +87,23 @@ def check_model_folder(folder: Path, num_labels: int = 2, task: str | None = Non
         InvalidInput: with the file's name as the field, or `task`.
     """
     check_file_names([path.name for path in folder.iterdir()])
-    config = Config(_read_json(folder / CONFIG_FILE, MAX_CONFIG_BYTES))
+    config = Config(read_json(folder / CONFIG_FILE))
     family = family_of_config(config.model_type)
+    if config.has_own_layers:
+        raise InvalidInput(
+            CONFIG_FILE,
+            "per_layer_config: a search starts from a model whose layers are alike; "
+            "search.export.load_subnet reads this one",
+        )
     shape = family.read_shape(config, _task(family, task))
     if shape.task not in ("language-modelling", "sentence-embedding"):
         shape = replace(shape, num_labels=num_labels)
     _check_reader(folder, shape)
-    stored = _stored_tensors(folder)
+    stored = stored_tensors(folder)
     prefix = _prefix(family, shape, stored)
     body = [replace(t, name=prefix + t.name) for t in family.body(shape)]
     for tensor in body:
-        _check_tensor(tensor, stored)
+        check_tensor(tensor, stored)
     _check_depth(family, shape, prefix, stored)
     shape = _with_own_head(folder, family, shape, prefix, stored)
     head = list(family.head(shape))
@@ -106,7 +112,7 @@ def check_model_folder(folder: Path, num_labels: int = 2, task: str | None = Non
         has_head = has_head and all(_is_stored(t, stored) for t in head)
     wanted = body + (head if has_head else [])
     for tensor in wanted[len(body) :]:
-        _check_tensor(tensor, stored)
+        check_tensor(tensor, stored)
     files = {t.name: stored[t.name].file for t in wanted}
     return CheckedModel(
         family=family, shape=shape, prefix=prefix, tensors=files, has_head=has_head
@@ -114,7 +120,9 @@ def check_model_folder(folder: Path, num_labels: int = 2, task: str | None = Non
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class Stored:
+    """A tensor and the file that holds it."""
+
     file: str
     info: TensorInfo
 
@@ -136,15 +144,16 @@ def _check_reader(folder: Path, shape: ModelShape) -> None:
     """What turns a user's data into a model's inputs: needed for texts, optional for images."""
     if shape.reads_images:
         if (folder / PREPROCESSOR_FILE).exists():
-            _read_json(folder / PREPROCESSOR_FILE, MAX_CONFIG_BYTES)
+            read_json(folder / PREPROCESSOR_FILE)
         return
     if not (folder / TOKENIZER_FILE).exists():
         raise InvalidInput(TOKENIZER_FILE, f"is missing; a model folder has {_needed_files()}")
-    tokenizer = _read_json(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
+    tokenizer = read_json(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
     _check_tokenizer(tokenizer, shape.vocab_size)
 
 
-def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
+def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """Raises: InvalidInput when it is too large, or no JSON object."""
     if path.stat().st_size > max_bytes:
         raise InvalidInput(path.name, f"has more than {max_bytes} bytes")
     try:
@@ -156,30 +165,30 @@ def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
     return data
 
 
-def _stored_tensors(folder: Path) -> dict[str, _Stored]:
+def stored_tensors(folder: Path) -> dict[str, Stored]:
     """Every tensor of the folder's one file, or of all shards that its index names."""
     if (folder / WEIGHTS_FILE).exists():
         header = read_header(folder / WEIGHTS_FILE)
-        return {name: _Stored(WEIGHTS_FILE, info) for name, info in header.items()}
-    index = _read_json(folder / INDEX_FILE, MAX_INDEX_BYTES)
+        return {name: Stored(WEIGHTS_FILE, info) for name, info in header.items()}
+    index = read_json(folder / INDEX_FILE, MAX_INDEX_BYTES)
     places = index.get("weight_map")
     if not isinstance(places, dict) or not places:
         raise InvalidInput(INDEX_FILE, "has no weight_map of tensors to files")
-    stored: dict[str, _Stored] = {}
+    stored: dict[str, Stored] = {}
     for file in dict.fromkeys(places.values()):
         if not _is_shard(file):
             raise InvalidInput(INDEX_FILE, f"names a shard {file!r:.80}; it must be a file here")
         if not (folder / file).exists():
             raise InvalidInput(file, f"is missing, but {INDEX_FILE} names it")
         header = read_header(folder / file)
-        stored |= {n: _Stored(file, i) for n, i in header.items() if places.get(n) == file}
+        stored |= {n: Stored(file, i) for n, i in header.items() if places.get(n) == file}
     missing = sorted(set(places) - set(stored))
     if missing:
         raise InvalidInput(INDEX_FILE, f"says that {missing[0]} is in {places[missing[0]]}")
     return stored
 
 
-def _weights_field(stored: Mapping[str, _Stored]) -> str:
+def _weights_field(stored: Mapping[str, Stored]) -> str:
     """The file to blame for what no file holds."""
     return WEIGHTS_FILE if {s.file for s in stored.values()} <= {WEIGHTS_FILE} else INDEX_FILE
 
@@ -189,7 +198,7 @@ def _is_shard(file: object) -> bool:
     return isinstance(file, str) and file.endswith(".safetensors") and Path(file).name == file
 
 
-def _prefix(family: Family, shape: ModelShape, stored: Mapping[str, _Stored]) -> str:
+def _prefix(family: Family, shape: ModelShape, stored: Mapping[str, Stored]) -> str:
     first = next(iter(family.body(shape)))
     for prefix in family.prefixes:
         if prefix + first.name in stored:
@@ -198,7 +207,7 @@ def _prefix(family: Family, shape: ModelShape, stored: Mapping[str, _Stored]) ->
 
 
 def _check_depth(
-    family: Family, shape: ModelShape, prefix: str, stored: Mapping[str, _Stored]
+    family: Family, shape: ModelShape, prefix: str, stored: Mapping[str, Stored]
 ) -> None:
     """Refuse a file of more layers than its config names: half a model would be imported."""
     known = {t.name for t in family.body(shape)}
@@ -213,7 +222,7 @@ def _check_depth(
 
 
 def _with_own_head(
-    folder: Path, family: Family, shape: ModelShape, prefix: str, stored: Mapping[str, _Stored]
+    folder: Path, family: Family, shape: ModelShape, prefix: str, stored: Mapping[str, Stored]
 ) -> ModelShape:
     """The shape, untied where the file holds a head that is not the word table.
 
@@ -226,7 +235,7 @@ def _with_own_head(
     found, table = stored.get(head.name), stored[prefix + _word_table(family, shape)]
     if found is None:
         return shape
-    _check_tensor(head, stored)
+    check_tensor(head, stored)
     is_tied = have_equal_bytes(folder / found.file, found.info, folder / table.file, table.info)
     return shape if is_tied else untied
 
@@ -244,12 +253,13 @@ def _is_for(task: str, config: Config) -> bool:
     return task not in CLASSIFIERS or config.is_saved_as(CLASSIFIERS[task])
 
 
-def _is_stored(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> bool:
+def _is_stored(tensor: StoredTensor, stored: Mapping[str, Stored]) -> bool:
     found = stored.get(tensor.name)
     return found is not None and found.info.shape == tensor.size
 
 
-def _check_tensor(tensor: StoredTensor, stored: Mapping[str, _Stored]) -> None:
+def check_tensor(tensor: StoredTensor, stored: Mapping[str, Stored]) -> None:
+    """Raises: InvalidInput when it is missing, or of another size or type."""
     found = stored.get(tensor.name)
     if found is None:
         raise InvalidInput(_weights_field(stored), f"tensor {tensor.name} is missing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -33,18 +33,28 @@ def import_model(folder: Path, shape: ModelShape, seed: int) -> ElasticTransform
         raise InvalidInput(CONFIG_FILE, f"asks for {checked.shape}, not for {shape}")
     torch.manual_seed(seed)
     model = ElasticTransformer(checked.shape)
+    fill_(model, folder, _tensors(checked), checked.tensors)
+    return model
+
+
+def fill_(
+    model: ElasticTransformer,
+    folder: Path,
+    tensors: Iterable[StoredTensor],
+    places: Mapping[str, str],
+) -> None:
+    """Copies checked tensors into the model, in fp32; `places` has the file of each by name."""
     target = dict(model.named_parameters())
     with ExitStack() as stack, torch.no_grad():
         files: dict[str, Any] = {
             name: stack.enter_context(safe_open(folder / name, framework="pt"))
-            for name in set(checked.tensors.values())
+            for name in set(places.values())
         }
-        for tensor in _tensors(checked):
-            value = files[checked.tensors[tensor.name]].get_tensor(tensor.name).float()
+        for tensor in tensors:
+            value = files[places[tensor.name]].get_tensor(tensor.name).float()
             for part in tensor.parts:
                 place = target[part.name]
                 (place if part.row is None else place[part.row]).copy_(part.take(value))
-    return model
 
 
 def _tensors(checked: CheckedModel) -> Iterator[StoredTensor]:

@@ -1,0 +1,173 @@
+"""Models of transformers whose layers differ in width, as the folder's config.json has them.
+
+`SnugnetBertModel` here is the library's `BertModel` with smaller matrices, and so for every class
+of the families below. `per_layer_config` says in what a layer differs from the rest of the config,
+`head_dim` how wide a head is. `SnugnetBertForSequenceClassification` answers by the mean of a
+text's tokens. For transformers 5.
+"""
+
+import inspect
+from typing import NamedTuple
+
+import torch
+import transformers
+from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.pytorch_utils import Conv1D
+
+
+class Places(NamedTuple):
+    """Where a family keeps the matrices of a layer, and what its config calls the neurons."""
+
+    layers: str
+    attention: str
+    heads: tuple  # queries, keys and values, or the one that makes all three
+    mixed: str  # reads all heads
+    neurons: tuple
+    down: str  # reads the neurons
+    num_neurons: str = "intermediate_size"
+
+
+BERT = Places(
+    "encoder.layer",
+    "attention.self",
+    ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention.output.dense",
+    ("intermediate.dense",),
+    "output.dense",
+)
+DISTILBERT = Places(
+    "transformer.layer",
+    "attention",
+    ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    "attention.out_lin",
+    ("ffn.lin1",),
+    "ffn.lin2",
+    "hidden_dim",
+)
+GPT2 = Places("h", "attn", ("attn.c_attn",), "attn.c_proj", ("mlp.c_fc",), "mlp.c_proj", "n_inner")
+LLAMA = Places(
+    "layers",
+    "self_attn",
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attn.o_proj",
+    ("mlp.gate_proj", "mlp.up_proj"),
+    "mlp.down_proj",
+)
+VIT = Places(
+    "layers",
+    "attention",
+    ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    "attention.o_proj",
+    ("mlp.fc1",),
+    "mlp.fc2",
+)
+FAMILIES = {"bert": BERT, "roberta": BERT, "distilbert": DISTILBERT, "gpt2": GPT2}
+FAMILIES |= {"vit": VIT, "deit": VIT, "llama": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA}
+# The library renames what files of these families hold, but for its own classes only.
+VIT_NAMES = {
+    r"encoder\.layer\.": "layers.",
+    r"attention\.attention\.query": "attention.q_proj",
+    r"attention\.attention\.key": "attention.k_proj",
+    r"attention\.attention\.value": "attention.v_proj",
+    r"attention\.output\.dense": "attention.o_proj",
+    r"intermediate\.dense": "mlp.fc1",
+    r"(layers\.\d+)\.output\.dense": r"\1.mlp.fc2",
+}
+
+
+class Fitted:
+    """Put before a class of the library: its layers are as wide as the config says."""
+
+    def __init__(self, config, *args, **kwargs):
+        stated = config.to_dict()
+        # A pooler would have weights that no file holds.
+        if "add_pooling_layer" in inspect.signature(super().__init__).parameters:
+            kwargs["add_pooling_layer"] = False
+        # The library builds layers that are all alike; the heads' number has to divide the stream.
+        config.per_layer_config = None
+        num_heads = config.num_attention_heads
+        if not hasattr(config, "num_key_value_heads"):
+            config.num_attention_heads = 1
+        super().__init__(config, *args, **kwargs)
+        config.num_attention_heads = num_heads
+        config.per_layer_config = stated.get("per_layer_config")
+        # Nothing below asks the whole config what only a layer's can tell.
+        config.allow_global_per_layer_attribute_access = True
+        fit_(self.base_model, config, stated)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        if cls.__name__.startswith(("SnugnetViT", "SnugnetDeiT")):
+            kwargs.setdefault("key_mapping", VIT_NAMES)
+        return super().from_pretrained(*args, **kwargs)
+
+
+class Pooled(Fitted):
+    """Put before a classifier of tokens: the mean of a text's logits is the text's.
+
+    A mean and a matrix may change places: it is the logits of the mean token.
+    """
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **inputs):
+        inputs |= {"return_dict": True}
+        found = super().forward(input_ids, attention_mask=attention_mask, **inputs)
+        logits = found.logits
+        mask = torch.ones_like(logits[..., 0]) if attention_mask is None else attention_mask
+        mask = mask.to(logits.dtype).unsqueeze(-1)
+        logits = (logits * mask).sum(1) / mask.sum(1).clamp(min=1)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss, logits, found.hidden_states, found.attentions)
+
+
+def fit_(body, config, stated):
+    """Resize the matrices of every layer; `stated` is what config.json says."""
+    places = FAMILIES[config.model_type]
+    heads_key = config.attribute_map.get("num_attention_heads", "num_attention_heads")
+    own = {int(i): sizes for i, sizes in (stated.get("per_layer_config") or {}).items()}
+    head_dim = stated.get("head_dim") or config.hidden_size // stated[heads_key]
+    for i, layer in enumerate(body.get_submodule(places.layers)):
+        sizes = stated | own.get(i, {})
+        num_heads = sizes[heads_key]
+        num_kv_heads = sizes.get("num_key_value_heads", num_heads)
+        fit_attention_(layer, places, config.hidden_size, head_dim, num_heads, num_kv_heads)
+        for name in places.neurons:
+            resize_(layer, name, sizes[places.num_neurons], config.hidden_size)
+        resize_(layer, places.down, config.hidden_size, sizes[places.num_neurons])
+
+
+def fit_attention_(layer, places, dim, head_dim, num_heads, num_kv_heads):
+    inner, kv = num_heads * head_dim, num_kv_heads * head_dim
+    rows = (3 * inner,) if len(places.heads) == 1 else (inner, kv, kv)
+    for name, num_rows in zip(places.heads, rows, strict=True):
+        resize_(layer, name, num_rows, dim)
+    resize_(layer, places.mixed, dim, inner)
+    # Whatever the family calls them.
+    known = dict.fromkeys(("num_attention_heads", "num_heads", "n_heads"), num_heads)
+    known |= dict.fromkeys(("head_dim", "attention_head_size"), head_dim)
+    known |= dict.fromkeys(("all_head_size", "split_size"), inner)
+    attention = layer.get_submodule(places.attention)
+    for name, value in (known | {"scaling": head_dim**-0.5}).items():
+        if hasattr(attention, name):
+            setattr(attention, name, value)
+
+
+def resize_(layer, name, rows, columns):
+    """A matrix of this size in the place of another."""
+    old = layer.get_submodule(name)
+    if isinstance(old, Conv1D):
+        new = Conv1D(rows, columns)
+    else:
+        new = nn.Linear(columns, rows, bias=old.bias is not None)
+    layer.set_submodule(name, new.to(old.weight.device, old.weight.dtype))
+
+
+def __getattr__(name):
+    """The library's class of this name, fitted; made when it is asked for."""
+    if not name.startswith("Snugnet"):
+        raise AttributeError(name)
+    stock = name.removeprefix("Snugnet")
+    first = Pooled if stock.endswith("ForSequenceClassification") else Fitted
+    stock = stock.replace("ForSequence", "ForToken")
+    made = type(name, (first, getattr(transformers, stock)), {"__module__": __name__})
+    return globals().setdefault(name, made)
