@@ -20,7 +20,7 @@ from service.models import ArtifactRow, Upload, UploadFile
 from service.problems import Conflict, NotFound
 from service.schemas import NewUpload
 
-MODEL_SUFFIXES = (".safetensors", ".json", ".txt")
+MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".md")
 ABANDONED_SECONDS = 24 * 3600.0
 
 

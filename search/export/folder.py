@@ -37,6 +37,7 @@ AUTO_CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "image-classification": "AutoModelForImageClassification",
     "language-modelling": "AutoModelForCausalLM",
+    "sentence-embedding": "AutoModel",  # of which the caller takes the mean over tokens
 }
 
 
@@ -74,7 +75,7 @@ def _own_classes(network: Network, config: dict[str, Any]) -> dict[str, str]:
     Texts are answered by their mean token, which no stock class does.
     """
     task = network.shape.task
-    needs_own = () if network.is_stock else ("AutoModel", AUTO_CLASSES.get(task, "AutoModel"))
+    needs_own = () if network.is_stock else ("AutoModel", AUTO_CLASSES[task])
     if task in POOLED_TASKS:
         needs_own = (*needs_own, AUTO_CLASSES[task])
     if needs_own and network.shape.family not in FITTED_FAMILIES:

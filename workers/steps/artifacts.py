@@ -1,7 +1,8 @@
-"""The files of one winner, named as the tools of the field expect them."""
+"""The files of one winner: a folder as the tools of the field expect it, and its ONNX."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -9,69 +10,60 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from search.model.checkpoint import PREPROCESSOR_FILE, TOKENIZER_FILE
-from search.space import SubnetConfig
+from search.errors import InvalidInput
+from search.export.folder import MODEL_FILE, write_model
+from search.families.config import CONFIG_FILE
+from search.model.checkpoint import PREPROCESSOR_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from workers.context import JobContext
+from workers.steps.card import Card
 from workers.steps.data import load_network
+from workers.steps.origin import origin_of
 from workers.steps.state import State, Target
 
 ONNX_NAMES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+METRICS_FILE, CARD_FILE, MANIFEST_FILE = "metrics.json", "README.md", "manifest.json"
+# Of the uploaded model; what is beside a tokenizer tells transformers how to call it.
+COPIED_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
 
 def target_files(
     ctx: JobContext, state: State, target: Target, figures: dict[str, Any], report: dict[str, Any]
 ) -> dict[str, Path]:
-    """Name and place of each file: ONNX, weights, config, tokenizer, metrics and model card."""
+    """Name and place of each file: a folder that transformers and `load_subnet` read, ONNX, the
+    lineage, a model card, and a manifest of all of these."""
     assert target.onnx is not None
     # Two targets may have come to the same network.
     folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
-    model = load_network(ctx, state, target.weights, target.config)
-    save_file(
-        {name: p.detach().contiguous() for name, p in model.named_parameters()},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    config = network_config(state, target.config)
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
-    metrics = lineage(ctx, state, target, figures, report)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    (folder / "README.md").write_text(model_card(state, target, figures, report))
-    names = ("model.safetensors", "config.json", "metrics.json", "README.md")
-    return {
+    uploaded = {
+        name: ctx.blob(sha256) for name, sha256 in ctx.upload_files(ctx.spec.model.upload).items()
+    }
+    files = {
         ONNX_NAMES[target.config.precision]: ctx.blob(target.onnx),
         reader_name(state): ctx.blob(state.blobs.reader),
-        **{name: folder / name for name in names},
+        **_write_network(ctx, state, target, folder),
     }
+    if not state.model_shape.reads_images:
+        files |= {name: uploaded[name] for name in COPIED_FILES if name in uploaded}
+    metrics = lineage(ctx, state, target, figures, report)
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+    (folder / CARD_FILE).write_text(_card(state, target, figures, report, files, uploaded).text())
+    files |= {name: folder / name for name in (METRICS_FILE, CARD_FILE)}
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest(files), indent=1) + "\n")
+    return files | {MANIFEST_FILE: folder / MANIFEST_FILE}
 
 
 def reader_name(state: State) -> str:
     return PREPROCESSOR_FILE if state.model_shape.reads_images else TOKENIZER_FILE
 
 
-def network_config(state: State, subnet: SubnetConfig) -> dict[str, Any]:
-    """The network's sizes; per layer in the form that transformers calls `per_layer_config`."""
-    shape = state.model_shape
-    return {
-        "model_type": f"snugnet-{shape.family}",
-        "num_hidden_layers": subnet.num_layers,
-        "hidden_size": shape.embed_dim,
-        "head_dim": shape.head_dim,
-        "vocab_size": shape.vocab_size,
-        "max_position_embeddings": shape.max_seq_len,
-        "type_vocab_size": shape.num_token_types,
-        "layer_norm_eps": shape.norm_eps,
-        "hidden_act": "gelu",
-        "pooling": "mean",
-        "id2label": {str(i): name for i, name in enumerate(state.label_names)},
-        "per_layer_config": {
-            str(i): {"num_attention_heads": heads, "intermediate_size": ffn}
-            for i, (heads, ffn) in enumerate(zip(subnet.num_heads, subnet.ffn_dim, strict=True))
-        },
-        "source_layers": list(subnet.layers),
-        "precision": subnet.precision,
-    }
+def manifest(files: Mapping[str, Path]) -> dict[str, Any]:
+    """Size and SHA-256 of every file by name."""
+    found = {}
+    for name in sorted(files):
+        with files[name].open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        found[name] = {"size_bytes": files[name].stat().st_size, "sha256": sha256}
+    return {"files": found}
 
 
 def lineage(
@@ -100,53 +92,35 @@ def lineage(
     }
 
 
-def _shown(figures: Mapping[str, Any]) -> str:
-    within = figures["quality_interval"]
-    return f"{within['lower']:.4f} to {within['upper']:.4f}"
+def _write_network(ctx: JobContext, state: State, target: Target, folder: Path) -> dict[str, Path]:
+    """Config, weights and, where it is needed, code; a family that has no writer has its ONNX."""
+    model = load_network(ctx, state, target.weights, target.config)
+    try:
+        write_model(model, folder, state.label_names)
+    except InvalidInput as error:
+        ctx.event("folder", f"without config.json and weights: {error}", level="warning")
+        return {}
+    names = (CONFIG_FILE, WEIGHTS_FILE, MODEL_FILE)
+    return {name: folder / name for name in names if (folder / name).exists()}
 
 
-def model_card(
-    state: State, target: Target, figures: dict[str, Any], report: dict[str, Any]
-) -> str:
+def _card(
+    state: State,
+    target: Target,
+    figures: Mapping[str, Any],
+    report: Mapping[str, Any],
+    files: Mapping[str, Path],
+    uploaded: Mapping[str, Path],
+) -> Card:
     assert target.profile is not None
-    subnet, profile = target.config, report["profiles"][target.profile]
-    workload = profile["workload"]
-    layers = "\n".join(
-        f"| {layer} | {heads} | {ffn} |"
-        for layer, heads, ffn in zip(subnet.layers, subnet.num_heads, subnet.ffn_dim, strict=True)
+    return Card(
+        shape=state.model_shape,
+        subnet=target.config,
+        label_names=state.label_names,
+        onnx=ONNX_NAMES[target.config.precision],
+        config=json.loads(files[CONFIG_FILE].read_bytes()) if CONFIG_FILE in files else {},
+        figures=figures,
+        report=report,
+        profile=report["profiles"][target.profile],
+        origin=origin_of(uploaded),
     )
-    onnx, labels = ONNX_NAMES[subnet.precision], ", ".join(state.label_names)
-    unsearched, metric = report["baseline"], report["metric"].replace("_", " ")
-    return f"""---
-library_name: onnxruntime
-pipeline_tag: text-classification
-tags: [snugnet, neural-architecture-search]
----
-# A text classifier that fits {figures["budget_ms"]:.2f} ms
-
-| | this network | unsearched model |
-|---|---|---|
-| {metric}, test split | {figures["quality"]:.4f} | {unsearched["quality"]:.4f} |
-| within (95 %, all of them at once) | {_shown(figures)} | {_shown(unsearched)} |
-| p50 latency, ms | {figures["p50_ms"]:.3f} | {profile["baseline"]["p50_ms"]:.3f} |
-| p95 latency, ms | {figures["p95_ms"]:.3f} | {profile["baseline"]["p95_ms"]:.3f} |
-| file, bytes | {figures["size_bytes"]} | {unsearched["size_bytes"]} |
-| parameters | {figures["params"]} | {unsearched["params"]} |
-
-Measured on {profile["device"]["cpu_model"]} in {workload["runtime"]}:
-batch {workload["batch_size"]}, {workload["seq_len"]} tokens, {workload["threads"]} thread(s).
-Labels: {labels}.
-
-| layer of the original | heads | ffn_dim |
-|---|---|---|
-{layers}
-
-Precision: {subnet.precision}. `metrics.json` has the lineage of every stage.
-
-```python
-import numpy as np, onnxruntime, tokenizers
-text = tokenizers.Tokenizer.from_file("tokenizer.json").encode("a text")
-feed = {{"input_ids": np.array([text.ids]), "attention_mask": np.array([text.attention_mask])}}
-logits = onnxruntime.InferenceSession("{onnx}").run(["logits"], feed)[0]
-```
-"""

@@ -32,6 +32,7 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".png": "image/png",
     ".md": "text/markdown",
+    ".py": "text/x-python",
     ".onnx": "application/octet-stream",
     ".safetensors": "application/octet-stream",
 }

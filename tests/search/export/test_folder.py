@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from search.errors import InvalidInput
 from search.export import folder as writing
-from search.export.folder import FITTED_FAMILIES, MODEL_FILE, write_model
+from search.export.folder import AUTO_CLASSES, FITTED_FAMILIES, MODEL_FILE, write_model
 from search.families.registry import family_of
 from search.model.checkpoint import check_model_folder
 from search.model.importing import import_model
@@ -23,14 +23,6 @@ from tests.search.families import SHAPES, network_of
 
 transformers = pytest.importorskip("transformers")
 
-AUTO = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "pair-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "image-classification": "AutoModelForImageClassification",
-    "language-modelling": "AutoModelForCausalLM",
-    "sentence-embedding": "AutoModel",
-}
 HAVE_HEAD_DIM = ("llama", "qwen2", "qwen3")
 POOLED = ("text-classification", "pair-classification")
 
@@ -92,7 +84,7 @@ def test_stock_classes_load_a_network_whose_layers_are_alike(
     model = subnet_of(name, kind)
     write_model(model, tmp_path, ["a", "b", "c"])
     assert not (tmp_path / MODEL_FILE).exists()
-    theirs = loaded(tmp_path, AUTO[model.shape.task])
+    theirs = loaded(tmp_path, AUTO_CLASSES[model.shape.task])
     assert type(theirs).__module__.startswith("transformers.")
     assert_answers_alike(theirs, model)
     assert_answers_alike(loaded(tmp_path, "AutoModel"), model)
@@ -136,7 +128,7 @@ def test_transformers_loads_any_other_network_by_the_code_in_its_folder(
 ) -> None:
     model = subnet_of(name, kind)
     write_model(model, tmp_path)
-    for auto in {"AutoModel", AUTO[model.shape.task]}:
+    for auto in {"AutoModel", AUTO_CLASSES[model.shape.task]}:
         theirs = loaded(tmp_path, auto, trusted=True)
         assert type(theirs).__name__.startswith("Snugnet")
         assert_answers_alike(theirs, model)
@@ -198,7 +190,7 @@ def test_a_language_model_of_uneven_layers_writes_as_ours_does(name: str, tmp_pa
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "vit"])
 def test_what_transformers_saves_again_it_loads_again(name: str, tmp_path: Path) -> None:
     model = subnet_of(name, "uneven")
-    auto = AUTO[model.shape.task]
+    auto = AUTO_CLASSES[model.shape.task]
     write_model(model, tmp_path / "ours")
     loaded(tmp_path / "ours", auto, trusted=True).save_pretrained(tmp_path / "again")
     assert_answers_alike(loaded(tmp_path / "again", auto, trusted=True), model)

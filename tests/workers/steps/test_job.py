@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from safetensors import safe_open
+import torch
 from tokenizers import Tokenizer
 
+from search.export import load_subnet
+from search.model.transformer import Batch
 from search.pareto import ParetoFront
+from search.space import SubnetConfig
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.search import to_candidate
 
@@ -42,7 +45,10 @@ TARGET_FIELDS = {
     *("budget_ms", "predicted_ms", "p50_ms", "p95_ms", "quality", "quality_kept", "size_bytes"),
     *("params", "speedup", "onnx", "sha256", "repairs", "stages"),
 }
-TARGET_FILES = {"tokenizer.json", "model.safetensors", "config.json", "metrics.json", "README.md"}
+TARGET_FILES = {
+    *("tokenizer.json", "model.safetensors", "config.json", "modeling_snugnet.py"),
+    *("metrics.json", "README.md", "manifest.json"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -172,20 +178,75 @@ def test_every_exported_file_loads_and_answers(
         assert bad.argmax() == report["data"]["labels"].index("bad")
 
 
-def test_weights_config_and_params_tell_the_same_network(
-    report: dict[str, Any], stored: dict[str, Path]
+def downloaded(stored: dict[str, Path], index: int, folder: Path) -> Path:
+    """The files of a target by their names, as a client puts them."""
+    prefix = f"target-{index}/"
+    for name, path in stored.items():
+        if name.startswith(prefix):
+            place = folder / name.removeprefix(prefix)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    return folder
+
+
+@torch.no_grad()
+def test_a_downloaded_folder_answers_as_the_exported_file(
+    report: dict[str, Any], stored: dict[str, Path], tmp_path: Path
 ) -> None:
     for index, target in enumerate(report["targets"]):
-        config = json.loads(stored[f"target-{index}/config.json"].read_text())
-        assert config["num_hidden_layers"] == len(target["subnet"]["layers"])
-        assert config["source_layers"] == target["subnet"]["layers"]
-        with safe_open(stored[f"target-{index}/model.safetensors"], framework="np") as weights:
-            shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-        assert sum(math.prod(shape) for shape in shapes.values()) == target["params"]
-        for layer, sizes in config["per_layer_config"].items():
-            heads = sizes["num_attention_heads"]
-            assert shapes[f"layers.{layer}.attn.q.weight"] == [heads * config["head_dim"], 32]
-            assert shapes[f"layers.{layer}.ffn.up.weight"] == [sizes["intermediate_size"], 32]
+        folder = downloaded(stored, index, tmp_path / str(index))
+        model, subnet = load_subnet(folder)
+        assert subnet == SubnetConfig.from_dict(target["subnet"]).renumbered()
+        assert sum(p.numel() for p in model.parameters()) == target["params"]
+        config = json.loads((folder / "config.json").read_text())
+        assert config["id2label"] == dict(zip("01", report["data"]["labels"], strict=True))
+        onnx = stored[target["onnx"]]
+        for text in ("a lovely story", "the plot was dull"):
+            found = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text)
+            batch = Batch(torch.tensor([found.ids]), torch.tensor([found.attention_mask]))
+            expected = answer(onnx, folder / "tokenizer.json", text)
+            rounding = 1e-4 if subnet.precision == "fp32" else 0.2
+            np.testing.assert_allclose(model(batch).logits, expected, atol=rounding)
+
+
+def test_transformers_answers_as_a_downloaded_network(
+    report: dict[str, Any],
+    stored: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for index in range(len(report["targets"])):
+        folder = downloaded(stored, index, tmp_path / str(index))
+        model, subnet = load_subnet(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        auto = transformers.AutoModelForSequenceClassification
+        theirs = auto.from_pretrained(folder, trust_remote_code=True).eval()
+        given = tokenizer("a lovely story", return_tensors="pt")
+        batch = Batch(given["input_ids"], given["attention_mask"])
+        with torch.no_grad():
+            found = theirs(**given).logits
+            expected = model(batch, subnet.with_precision("fp32")).logits
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_the_manifest_is_of_all_that_is_downloaded(stored: dict[str, Path]) -> None:
+    for index in (0, 1):
+        files = {
+            name.removeprefix(f"target-{index}/"): path
+            for name, path in stored.items()
+            if name.startswith(f"target-{index}/")
+        }
+        manifest = json.loads(files.pop("manifest.json").read_text())
+        assert manifest["files"] == {
+            name: {
+                "size_bytes": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            for name, path in files.items()
+        }
 
 
 def test_metrics_hold_the_lineage(
