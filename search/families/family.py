@@ -54,8 +54,8 @@ class Family:
             where it has another number of labels.
         write_config: the inverse of `read_shape`, for a folder that a network is exported to; None
             where that is not offered.
-        states_head_dim: whether configs say how wide a head is; where not, the heads share out
-            the stream's width.
+        states_head_dim: whether the library's classes ask a config how wide a head is (those of
+            ViT since transformers 5); where not, the heads share out the stream's width.
     """
 
     name: str

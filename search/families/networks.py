@@ -90,11 +90,12 @@ def write_config(network: Network) -> dict[str, Any]:
     write = network.family.write_config
     if write is None:
         raise InvalidInput("family", f"folders of {network.shape.family} can be read, not written")
-    whole = write(_whole(network))
+    alike = _whole(network)
+    whole = write(alike)
     layers = [write(shape) for shape in network.layer_shapes]
     own = [{k: v for k, v in layer.items() if v != whole[k]} for layer in layers]
     config = whole | {OWN_KEY: _own(network)}
-    if not network.is_stock:
+    if not network.is_stock or alike.attention_dim != alike.embed_dim:
         config["head_dim"] = network.shape.head_dim
     if any(own):
         config[PER_LAYER_KEY] = {str(i): sizes for i, sizes in enumerate(own) if sizes}

@@ -124,6 +124,7 @@ def _family(name: str) -> Family:
         body=body,
         head=token_head,
         write_config=write_config,
+        states_head_dim=True,
     )
 
 

@@ -164,6 +164,12 @@ def test_a_pickle_beside_safetensors_stays_where_it_is(client: Client, tmp_path:
     assert names == {"config.json", "model.safetensors", "tokenizer.json"}
 
 
+def test_the_card_of_a_model_is_sent_with_it(client: Client, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert "README.md" in {file["name"] for file in client.upload_folder(folder).files}
+
+
 def test_a_model_in_shards_is_sent_whole(client: Client, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     whole = (folder / "model.safetensors").rename(folder / "other.safetensors")

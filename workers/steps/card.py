@@ -124,6 +124,7 @@ class Card:
     def _figures(self) -> str:
         ours, unsearched = self.figures, self.report["baseline"]
         times = self.profile["baseline"]
+        energy = "energy_mj" in ours and "energy_mj" in unsearched
         return "\n".join(
             [
                 "| | this network | unsearched model |",
@@ -134,6 +135,7 @@ class Card:
                 f"| {_interval(unsearched)} |",
                 f"| p50 latency, ms | {ours['p50_ms']:.3f} | {times['p50_ms']:.3f} |",
                 f"| p95 latency, ms | {ours['p95_ms']:.3f} | {times['p95_ms']:.3f} |",
+                *([_energy(ours, unsearched)] if energy else []),
                 f"| ONNX file, bytes | {ours['size_bytes']} | {unsearched['size_bytes']} |",
                 f"| parameters | {ours['params']} | {unsearched['params']} |",
             ]
@@ -230,6 +232,12 @@ def _image(shape: ModelShape) -> list[str]:
         'values = (image / 255 - how["image_mean"]) / how["image_std"]',
         'feed = {"pixel_values": values.transpose(2, 0, 1)[None].astype(np.float32)}',
     ]
+
+
+def _energy(ours: Mapping[str, Any], unsearched: Mapping[str, Any]) -> str:
+    return (
+        f"| energy of an inference, mJ | {ours['energy_mj']:.2f} | {unsearched['energy_mj']:.2f} |"
+    )
 
 
 def _interval(judged: Mapping[str, Any]) -> str:

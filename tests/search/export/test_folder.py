@@ -23,7 +23,7 @@ from tests.search.families import SHAPES, network_of
 
 transformers = pytest.importorskip("transformers")
 
-HAVE_HEAD_DIM = ("llama", "qwen2", "qwen3")
+HAVE_HEAD_DIM = ("llama", "qwen2", "qwen3", "vit", "deit")
 POOLED = ("text-classification", "pair-classification")
 
 
@@ -98,7 +98,8 @@ def test_stock_classes_load_fewer_heads_where_configs_say_how_wide_they_are(
 ) -> None:
     model = subnet_of(name, "few heads")
     write_model(model, tmp_path)
-    assert_answers_alike(loaded(tmp_path, "AutoModelForCausalLM"), model)
+    assert not (tmp_path / MODEL_FILE).exists()
+    assert_answers_alike(loaded(tmp_path, AUTO_CLASSES[model.shape.task]), model)
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if ALL[n].task in POOLED])
@@ -160,13 +161,17 @@ def test_layers_that_differ_are_named_as_the_library_names_them(tmp_path: Path) 
         assert transformers.AutoConfig.from_pretrained(tmp_path).is_heterogeneous
 
 
+@pytest.mark.parametrize("kind", ["few heads", "uneven", "uneven and narrow"])
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_who_does_not_trust_the_code_gets_an_error_and_no_other_network(
-    name: str, tmp_path: Path
+    name: str, kind: str, tmp_path: Path
 ) -> None:
-    write_model(subnet_of(name, "uneven"), tmp_path)
-    with pytest.raises(Exception, match=r"per-layer|mismatch|size"):
-        loaded(tmp_path, "AutoModel")
+    if kind == "few heads" and name in HAVE_HEAD_DIM:
+        kind = "uneven"
+    write_model(subnet_of(name, kind), tmp_path)
+    for auto in ("AutoModel", AUTO_CLASSES[SHAPES[name].task]):
+        with pytest.raises(Exception, match=r"per-layer|mismatch|multiple|divi"):
+            loaded(tmp_path, auto)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])

@@ -175,6 +175,17 @@ def test_base_model_and_licence_are_told_where_they_are_known(tmp_path: Path) ->
     assert "trained under the rounding of int8" in quantized.text()
 
 
+def test_energy_is_told_where_it_was_measured(tmp_path: Path) -> None:
+    card = card_of("text-classification", tmp_path)
+    assert "energy" not in card.text()
+    measured = replace(
+        card,
+        figures={**card.figures, "energy_mj": 3.5},
+        report={"baseline": {**JUDGED, "energy_mj": 20}},
+    )
+    assert "| energy of an inference, mJ | 3.50 | 20.00 |" in measured.text()
+
+
 def test_a_network_without_a_folder_has_a_card_for_its_onnx(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
