@@ -24,6 +24,8 @@ ONNX_NAMES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 METRICS_FILE, CARD_FILE, MANIFEST_FILE = "metrics.json", "README.md", "manifest.json"
 # Of the uploaded model; what is beside a tokenizer tells transformers how to call it.
 COPIED_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+ASKED_FILES = (CONFIG_FILE, CARD_FILE, *COPIED_FILES)
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def target_files(
@@ -34,14 +36,15 @@ def target_files(
     assert target.onnx is not None
     # Two targets may have come to the same network.
     folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
-    uploaded = {
-        name: ctx.blob(sha256) for name, sha256 in ctx.upload_files(ctx.spec.model.upload).items()
-    }
+    hashes = ctx.upload_files(ctx.spec.model.upload)
+    uploaded = {name: ctx.blob(hashes[name]) for name in ASKED_FILES if name in hashes}
     files = {
         ONNX_NAMES[target.config.precision]: ctx.blob(target.onnx),
         reader_name(state): ctx.blob(state.blobs.reader),
         **_write_network(ctx, state, target, folder),
     }
+    if CONFIG_FILE in files and CONFIG_FILE in uploaded:
+        _keep_special_tokens(files[CONFIG_FILE], uploaded[CONFIG_FILE])
     if not state.model_shape.reads_images:
         files |= {name: uploaded[name] for name in COPIED_FILES if name in uploaded}
     metrics = lineage(ctx, state, target, figures, report)
@@ -102,6 +105,18 @@ def _write_network(ctx: JobContext, state: State, target: Target, folder: Path) 
         return {}
     names = (CONFIG_FILE, WEIGHTS_FILE, MODEL_FILE)
     return {name: folder / name for name in names if (folder / name).exists()}
+
+
+def _keep_special_tokens(config: Path, uploaded: Path) -> None:
+    """What is generated ends with the token that the uploaded model ends with."""
+    written, given = (json.loads(path.read_bytes()) for path in (config, uploaded))
+    known = range(written.get("vocab_size", 0))
+    for key in SPECIAL_TOKENS:
+        ids = given.get(key)
+        listed = ids if isinstance(ids, list) else [ids]
+        if key not in written and listed and all(type(i) is int and i in known for i in listed):
+            written[key] = ids
+    config.write_text(json.dumps(written, indent=1) + "\n")
 
 
 def _card(

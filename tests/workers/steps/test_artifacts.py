@@ -31,13 +31,17 @@ def reported(whole_job: WholeJob, **parts: Any) -> tuple[str, dict[str, Path]]:
 def test_a_model_that_comes_with_a_card_and_a_tokenizer_config_hands_them_on(
     whole_job: WholeJob, tmp_path: Path
 ) -> None:
-    folder = tiny_job.write_model(tmp_path / "model", _name_or_path="someone/tiny")
+    special = {"bos_token_id": 2, "eos_token_id": [3], "pad_token_id": 50256}
+    folder = tiny_job.write_model(tmp_path / "model", _name_or_path="someone/tiny", **special)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 64}')
     upload = whole_job.workshop.upload("model", sorted(folder.iterdir()))
     _, files = reported(whole_job, model={"upload": upload})
     assert files["tokenizer_config.json"].read_text() == '{"model_max_length": 64}'
     assert "tokenizer_config.json" in json.loads(files["manifest.json"].read_text())["files"]
+    config = json.loads(files["config.json"].read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (2, [3])
+    assert "pad_token_id" not in config, "no token of this vocabulary"
     card = files["README.md"].read_text()
     assert "Base model: someone/tiny. Its licence: mit." in card
 
