@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from search.choosing import believed_qualities
 from search.compress.distill import Distillation
 from search.model.extract import extract
 from search.model.transformer import ElasticTransformer
@@ -22,9 +23,13 @@ from workers.steps.training import drop_checkpoint, loss_of, settings_of
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A network that is predicted to keep a target, and the profile that it runs in."""
+    """A network that is predicted to keep a target, and the profile that it runs in.
+
+    `believed_quality` is what all evaluations tell of it, see `search.choosing`.
+    """
 
     evaluation: Evaluation
+    believed_quality: float
     predicted_ms: float
     profile: int
 
@@ -80,7 +85,7 @@ def run(ctx: JobContext) -> StepResult:
 
 
 def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
-    """The most accurate evaluated networks that keep the bound.
+    """The evaluated networks that keep the bound and are believed to be most accurate.
 
     Those of the random baseline count too: they have been paid for.
 
@@ -90,18 +95,20 @@ def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
     """
     latencies = Latencies.of(ctx, state)
     target = state.target
-    # What was looked at most closely counts, of equal ones the first.
-    found: dict[str, Evaluation] = {}
-    for evaluation in sorted(ctx.evaluations(), key=lambda e: -e.metrics["num_rows"]):
-        found.setdefault(evaluation.fingerprint, evaluation)
-    evaluations = [e for e in found.values() if e.fingerprint not in target.rejected]
+    believed = _believed(ctx, state)
+    evaluations = [e for e in _distinct(ctx) if e.fingerprint not in target.rejected]
     if not evaluations:
         return []
     subnets = [SubnetConfig.from_dict(e.subnet) for e in evaluations]
     estimate = latencies.estimate(latencies.promise_of(state.current_target), subnets)
     for latency_ms in (estimate.upper_ms, estimate.mean_ms):
         within = [
-            Choice(evaluation, float(estimate.mean_ms[place]), int(estimate.profile[place]))
+            Choice(
+                evaluation,
+                believed[evaluation.fingerprint],
+                float(estimate.mean_ms[place]),
+                int(estimate.profile[place]),
+            )
             for place, evaluation in enumerate(evaluations)
             if latency_ms[place] <= target.bound_ms
         ]
@@ -111,9 +118,31 @@ def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
     return within[: ctx.spec.training.shortlist_size]
 
 
+def _distinct(ctx: JobContext) -> list[Evaluation]:
+    """Every network once, as it was looked at most closely."""
+    found: dict[str, Evaluation] = {}
+    for evaluation in sorted(ctx.evaluations(), key=lambda e: -e.metrics["num_rows"]):
+        found.setdefault(evaluation.fingerprint, evaluation)
+    return list(found.values())
+
+
+def _believed(ctx: JobContext, state: State) -> dict[str, float]:
+    """Quality of every network by its fingerprint; one that was given up early is taken for what
+    it was given up at."""
+    evaluations = _distinct(ctx)
+    own = {e.fingerprint: float(e.metrics["quality"]) for e in evaluations}
+    num_rows = max((e.metrics["num_rows"] for e in evaluations), default=0)
+    whole = [e for e in evaluations if e.metrics["num_rows"] == num_rows]
+    believed = believed_qualities(
+        state.search_space,
+        [SubnetConfig.from_dict(e.subnet) for e in whole],
+        [own[e.fingerprint] for e in whole],
+    )
+    return own | {e.fingerprint: float(q) for e, q in zip(whole, believed, strict=True)}
+
+
 def _preference(choice: Choice) -> tuple[float, float, float]:
-    metrics = choice.evaluation.metrics
-    return (-metrics["quality"], metrics["loss"], choice.predicted_ms)
+    return (-choice.believed_quality, choice.evaluation.metrics["loss"], choice.predicted_ms)
 
 
 def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[Raced]:
@@ -173,6 +202,7 @@ def _announce(ctx: JobContext, state: State, raced: list[Raced], winner: Raced) 
                 {
                     "fingerprint": r.candidate.subnet.fingerprint,
                     "quality_before": r.candidate.evaluation.metrics["quality"],
+                    "quality_believed": r.candidate.believed_quality,
                     "quality": r.quality.value,
                     "predicted_ms": r.candidate.predicted_ms,
                 }
