@@ -60,11 +60,15 @@ class Workshop:
                 device = register_device(session, "this-cpu", probe_device().to_dict())
             self.device_id = device.id
 
-    def upload(self, kind: str, paths: list[Path]) -> str:
-        """A finished upload of files, checked as the service checks it."""
+    def upload(self, kind: str, paths: list[Path], summary: dict[str, Any] | None = None) -> str:
+        """A finished upload of files, checked as the service checks it.
+
+        Args:
+            summary: of a data set, its task and columns; not given: labelled texts.
+        """
         with self.database.write() as session:
             columns = {"text": "text", "label": "label"} if kind == "dataset" else None
-            upload = Upload(kind=kind, summary=columns)
+            upload = Upload(kind=kind, summary=summary or columns)
             session.add(upload)
             session.flush()
             for path in paths:
