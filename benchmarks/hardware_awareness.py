@@ -2,15 +2,17 @@
 
 One supernet, one predictor, and as many evaluations for each way to choose a network: a search by
 predicted latency; the same search by FLOPs, its finds then filtered by latency; networks whose
-layers are all alike; and random ones. The best two of each within a budget race through a short
-distillation, the winner is judged on the test split, and all winners are timed in one session.
-Budgets are shares of the unsearched fp32 model's latency.
+layers are all alike; and random ones. What each is believed to be best within a budget (see
+`search.choosing`) is distilled for a short while and judged on the test split, and all of them are
+timed in one session. Budgets are shares of the unsearched fp32 model's latency.
 
 Then precision: a search in which every third of the layers has a precision of its own (joint)
 against the fp32 search whose networks are quantized afterwards (sequential), both distilled under
 the rounding of int8. Sequential may look at the int8 latencies, so that it is no straw man.
 
-python -m benchmarks.hardware_awareness [--quick]
+What a run has done is kept in its state's folder: one that was stopped goes on from there.
+
+python -m benchmarks.hardware_awareness [--quick] [--state DIR]
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ import torch
 
 from benchmarks.common import MINILM, report_result
 from benchmarks.equal_terms import Bools, Point, geometric_mean, paired_points, speedups
+from benchmarks.kept import Kept
 from benchmarks.local_device import fit_predictor, measure_networks, weight_bits
 from benchmarks.movie_supernet import BATCH_SIZE, MovieSupernet, read_rows, trained
 from predictors.workload import Workload
+from predictors.workload_predictor import WorkloadPredictor
 from search.baselines import hardware_agnostic, uniform_networks
+from search.choosing import believed_qualities
 from search.compress.distill import Distillation, TaskData
 from search.costs import flops
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
@@ -61,10 +66,10 @@ class Effort:
     population: int = 20
     generations: int = 8
     search_rows: int = 600
-    raced: int = 2
     # Of a network that takes all of the original's time: faster ones get as many more as they
     # are faster, as a job's networks do.
-    distillation_steps: int = 30
+    distillation_steps: int = 20
+    max_distillation_steps: int = 100
     budgets: tuple[float, ...] = BUDGETS
 
 
@@ -76,7 +81,6 @@ QUICK = Effort(
     population=6,
     generations=2,
     search_rows=64,
-    raced=1,
     distillation_steps=2,
     budgets=(1 / 2, 1 / 6),
 )
@@ -111,7 +115,7 @@ def main() -> int:
     state, effort = state_of(is_quick=is_quick)
     start = time.perf_counter()
     figures = _Study(arguments.state or state, effort).figures()
-    figures["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    figures["minutes_of_this_run"] = round((time.perf_counter() - start) / 60, 1)
     report_result("hardware_awareness", figures, keep=not is_quick)
     return 0
 
@@ -139,21 +143,26 @@ def load_supernet(state: Path, rows: Mapping[str, Rows], effort: Effort) -> Movi
 class _Study:
     def __init__(self, state: Path, effort: Effort) -> None:
         self._effort = effort
+        self._kept = Kept(state)
         self._rows = read_rows(state)
         self._sample = self._rows["search"].spread(effort.search_rows)
-        self._known: dict[SubnetConfig, float] = {}
+        self._known = self._kept.qualities()
         self._supernet: MovieSupernet = load_supernet(state, self._rows, effort)
         self._space = self._supernet.space
-        self._predictor, self._fit = fit_predictor(
+        self._predictor, self._fit = self._kept.predictor() or self._learnt()
+        self._kept.save_predictor(self._predictor, self._fit)
+        print(f"predictor: {self._fit}", flush=True)
+        self._loosest_ms = max(effort.budgets) * self._predictor.reference_ms
+
+    def _learnt(self) -> tuple[WorkloadPredictor, dict[str, Any]]:
+        return fit_predictor(
             self._space,
             MINILM,
             WORKLOAD,
-            num_networks=effort.measured,
-            num_holdout=effort.held_out,
+            num_networks=self._effort.measured,
+            num_holdout=self._effort.held_out,
             seed=SEED,
         )
-        print(f"predictor: {self._fit}", flush=True)
-        self._loosest_ms = max(effort.budgets) * self._predictor.reference_ms
 
     def figures(self) -> dict[str, Any]:
         winners: list[Winner] = []
@@ -163,12 +172,12 @@ class _Study:
                 found = self._find(method, self._space.with_choices({"precision": (precision,)}))
                 if (precision, method) == ("fp32", "hardware-aware"):
                     floats = found
-                winners += self._race_all(precision, method, found)
+                winners += self._choose_all(precision, method, found)
         quantized = [subnet.with_precision("int8") for subnet in floats]
         by_float = {q: self._known[f] for q, f in zip(quantized, floats, strict=True)}
-        winners += self._race_all("precision", "sequential", quantized, qualities=by_float)
+        winners += self._choose_all("precision", "sequential", quantized, qualities=by_float)
         joint = self._space.with_choices({"precision_groups": PRECISION_GROUPS})
-        winners += self._race_all("precision", "joint", self._find("hardware-aware", joint))
+        winners += self._choose_all("precision", "joint", self._find("hardware-aware", joint))
         latencies_ms = measure_networks(
             [SubnetConfig.full(MINILM), *(w.subnet.renumbered() for w in winners)],
             MINILM,
@@ -257,56 +266,53 @@ class _Study:
         scores = evaluate_together(self._supernet.model, self._sample, new)
         for subnet, of_rows in zip(new, scores, strict=True):
             self._known[subnet] = quality_of(of_rows, MINILM).value
+        if new:
+            self._kept.save_qualities(self._known)
 
-    # --- the race ---------------------------------------------------------------------------
+    # --- the best within each budget ----------------------------------------------------------
 
-    def _race_all(
+    def _choose_all(
         self,
         study: str,
         method: str,
         found: Sequence[SubnetConfig],
         *,
-        qualities: dict[SubnetConfig, float] | None = None,
+        qualities: Mapping[SubnetConfig, float] | None = None,
     ) -> list[Winner]:
         """A winner for every budget that a network keeps."""
         latencies_ms = self._predictor.predict(found).mean_ms
+        own = [(qualities or self._known)[subnet] for subnet in found]
+        believed = believed_qualities(self._space, found, own)
         winners = []
         for budget in self._effort.budgets:
-            budget_ms = budget * self._predictor.reference_ms
-            within = [s for s, ms in zip(found, latencies_ms, strict=True) if ms <= budget_ms]
-            if within:
-                scores = qualities or self._known
-                best = sorted(within, key=lambda s: -scores[s])[: self._effort.raced]
-                winners.append(self._race(study, method, budget, best, scores))
+            within = np.flatnonzero(latencies_ms <= budget * self._predictor.reference_ms)
+            if len(within):
+                best = int(within[believed[within].argmax()])
+                winners.append(self._winner(study, method, budget, found[best], own[best]))
         return winners
 
-    def _race(
-        self,
-        study: str,
-        method: str,
-        budget: float,
-        subnets: Sequence[SubnetConfig],
-        inherited: dict[SubnetConfig, float],
+    def _winner(
+        self, study: str, method: str, budget: float, subnet: SubnetConfig, inherited: float
     ) -> Winner:
-        steps = round(self._effort.distillation_steps / budget)
-        distilled = [self._distilled(subnet, steps) for subnet in subnets]
-        place = max(range(len(subnets)), key=lambda i: distilled[i][0])
-        subnet, (_, is_right, loss) = subnets[place], distilled[place]
+        name = f"{study}-{method}-{budget:.3f}-{subnet.fingerprint}"
+        is_right, loss = self._kept.judged(name) or self._distilled(subnet, budget)
+        self._kept.save_judged(name, is_right, loss)
         winner = Winner(
             study=study,
             method=method,
             budget=budget,
             subnet=subnet,
             predicted_ms=float(self._predictor.predict([subnet]).mean_ms[0]),
-            inherited=inherited[subnet],
+            inherited=inherited,
             is_right=is_right,
             loss=loss,
         )
         print(f"{study} {method} {budget:.3f}: {winner.quality:.1%}", flush=True)
         return winner
 
-    def _distilled(self, subnet: SubnetConfig, steps: int) -> tuple[float, Bools, float]:
-        """Validation quality, what is right on the test split, and its loss."""
+    def _distilled(self, subnet: SubnetConfig, budget: float) -> tuple[Bools, float]:
+        """What is right on the test split, and the loss there."""
+        effort = self._effort
         student = extract(self._supernet.model, subnet)
         data = TaskData(
             self._rows["train"], self._rows["validation"], self._supernet.target_of, BATCH_SIZE
@@ -315,18 +321,16 @@ class _Study:
             student,
             subnet,
             data,
-            total_steps=steps,
+            total_steps=min(
+                effort.max_distillation_steps, round(effort.distillation_steps / budget)
+            ),
             learning_rate=DISTILLATION_RATE,
             seed=SEED,
             precision="fp32",
         )
         distillation.run.advance(distillation.losses_at, should_stop=lambda: False)
         scores = evaluate_rows(student, self._rows["test"], subnet.renumbered())
-        return (
-            distillation.quality().value,
-            scores.score.numpy() > 0.5,
-            float(scores.loss.mean()),
-        )
+        return scores.score.numpy() > 0.5, float(scores.loss.mean())
 
 
 def _flops_of(subnet: SubnetConfig) -> int:
