@@ -19,7 +19,10 @@ MINILM = ModelShape(
     num_token_types=2,
     num_labels=2,
 )
-MINILM_SPACE = SearchSpace.for_shape(MINILM)
+# Of its own choices: what is asked of predictors does not hang on a preset.
+MINILM_SPACE = SearchSpace.for_shape(MINILM).with_choices(
+    {"num_heads": (3, 6, 9, 12), "ffn_dim": (384, 768, 1152, 1536)}
+)
 TINY = ModelShape(
     family="bert",
     num_layers=3,

@@ -15,6 +15,7 @@ from workers.steps.data import load_network, task_data
 from workers.steps.shortlist import next_target
 from workers.steps.state import StageRecord, State
 from workers.steps.training import loss_of, num_steps, run_slice, settings_of
+from workers.steps.unsearched import prefer_unsearched
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -36,7 +37,7 @@ def run(ctx: JobContext) -> StepResult:
         loss=loss_of(training, state.model_shape),
         settings=settings_of(training, state.model_shape),
     )
-    before = state.target.stages[-1].quality
+    before = target.quality
     checkpoint = run_slice(ctx, distillation.run, distillation.losses_at, state.checkpoint)
     if not distillation.run.is_finished:
         state = state.updated(checkpoint=checkpoint)
@@ -61,6 +62,7 @@ def run(ctx: JobContext) -> StepResult:
         save_weights(student, path)
         weights = ctx.put_blob(path)
     state = state.with_target(target.with_stage(record, weights=weights))
+    state = prefer_unsearched(ctx, state)
     return StepResult(next=next_target(state.updated(checkpoint=checkpoint)))
 
 

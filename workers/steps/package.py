@@ -99,7 +99,7 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
     size_bytes = path.stat().st_size
     record = StageRecord(
         stage="export" if precision == "fp32" else "quantize",
-        quality=target.stages[-1].quality,
+        quality=target.quality,
         latency_ms=target.predicted_ms,
         size_bytes=size_bytes,
         note=f"ONNX in {precision}; answers as the trained network for "

@@ -124,6 +124,11 @@ class Target(Frozen):
         return SubnetConfig.from_dict(self.subnet)
 
     @property
+    def quality(self) -> float:
+        """Of its network as it is: what a stage made worse was taken back."""
+        return next(record.quality for record in reversed(self.stages) if record.kept)
+
+    @property
     def needs_network(self) -> bool:
         return self.onnx is None and not self.is_hopeless
 

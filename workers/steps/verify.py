@@ -75,7 +75,7 @@ def judge(
         unsearched_ms = reference.median_ms if spec.statistic == "p50" else reference.p95_ms
         budget_ms = target.budget_ratio * unsearched_ms
     measured_ms = measurement.median_ms if spec.statistic == "p50" else measurement.p95_ms
-    quality = target.stages[-1].quality
+    quality = target.quality
     is_good_enough = spec.min_quality is None or quality >= spec.min_quality
     record = StageRecord(
         stage="measure",
