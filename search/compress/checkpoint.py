@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from search.compress.network import Compressed
+from search.compress.vocabulary import with_vocabulary
 from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
 from search.space import SubnetConfig
@@ -20,6 +21,8 @@ def save_compressed(network: Compressed, path: Path) -> None:
     """A safetensors file of weights, masks and sizes."""
     tensors = {f"weight/{n}": p.detach() for n, p in network.model.named_parameters()}
     tensors |= {f"mask/{name}": mask for name, mask in network.masks.items()}
+    if network.kept_tokens is not None:
+        tensors["kept/tokens"] = network.kept_tokens
     metadata = {
         "subnet": json.dumps(network.subnet.to_dict()),
         "dropout": str(network.model.dropout),
@@ -30,12 +33,17 @@ def save_compressed(network: Compressed, path: Path) -> None:
 
 
 def load_compressed(path: Path, shape: ModelShape) -> Compressed:
+    """
+    Args:
+        shape: of the network that the stage was given, its vocabulary trimmed or not.
+    """
     with safe_open(path, framework="pt") as stored:
         metadata: Mapping[str, str] = stored.metadata()
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
     subnet = SubnetConfig.from_dict(json.loads(metadata["subnet"]))
+    kept = tensors.pop("kept/tokens", None)
     model = ElasticTransformer(
-        shape,
+        shape if kept is None else with_vocabulary(shape, len(kept)),
         subnet,
         dropout=float(metadata["dropout"]),
         weight_bits=int(metadata["weight_bits"]),
@@ -45,4 +53,4 @@ def load_compressed(path: Path, shape: ModelShape) -> Compressed:
         kind, name = key.split("/", 1)
         parts[kind][name] = tensor
     model.load_state_dict(parts["weight"])
-    return Compressed(model.eval(), subnet, parts["mask"], metadata["format"] or None)
+    return Compressed(model.eval(), subnet, parts["mask"], metadata["format"] or None, kept)

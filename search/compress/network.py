@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from search.compress.distill import TaskData
+from search.compress.pieces import Spec, trimmed_tokenizer
+from search.compress.rereading import Rereading
 from search.compress.rounding import stored_bytes
 from search.costs import flops, num_params, size_bytes
+from search.errors import InvalidInput
 from search.model.extract import extract
 from search.model.transformer import Batch, ElasticTransformer
 from search.space import SubnetConfig
@@ -29,12 +32,15 @@ class Compressed:
         subnet: which of the original's layers it keeps, its widths and its precision.
         masks: of matrices by name, (out, in) bool: where one is False its weight stays zero.
         format: of the weights as stored, one of `rounding.FORMATS`; None where `subnet` tells.
+        kept_tokens: ids of the original's vocabulary that the network still has, ascending: their
+            places are its own ids. None: all, as they are.
     """
 
     model: ElasticTransformer
     subnet: SubnetConfig
     masks: Masks = field(default_factory=dict)
     format: str | None = None
+    kept_tokens: Tensor | None = None
 
     @classmethod
     def whole(cls, model: ElasticTransformer) -> Self:
@@ -72,12 +78,17 @@ class StageData:
     Attributes:
         seq_len: tokens of the input that FLOPs are counted for.
         num_batches: of the training split, on which importance is measured.
+        tokenizer: what tokenizer.json says that the rows were made with; only a vocabulary that
+            is trimmed needs it.
+        texts: more of what the network will read, whose tokens stay in such a vocabulary.
     """
 
     task: TaskData
     seq_len: int
     seed: int = 0
     num_batches: int = 12
+    tokenizer: Spec | None = None
+    texts: tuple[str, ...] = ()
 
     def batches(self) -> Iterator[tuple[Batch, Tensor]]:
         """A few of the training split, with their labels."""
@@ -85,6 +96,20 @@ class StageData:
         for step in range(min(self.num_batches, order.steps_per_epoch)):
             _, batch, labels = order[step]
             yield batch, labels
+
+    def read_by(self, network: Compressed) -> Self:
+        """The same, in the ids of the network's own vocabulary."""
+        kept = network.kept_tokens
+        if kept is None:
+            return self
+        if self.tokenizer is None:
+            raise InvalidInput("data.tokenizer", "is needed for a vocabulary that was trimmed")
+        rereading = Rereading.of(self.tokenizer, kept, network.model.shape)
+        return replace(
+            self,
+            task=rereading.task(self.task),
+            tokenizer=trimmed_tokenizer(self.tokenizer, kept.tolist()),
+        )
 
     def num_steps(self, epochs: float) -> int:
         return max(1, round(epochs * len(self.task.train) / self.task.batch_size))

@@ -14,6 +14,7 @@ from search.compress.checkpoint import load_compressed, save_compressed
 from search.compress.network import Compressed, StageData
 from search.compress.recipe import CompressionRecipe, StageConfig
 from search.compress.stages import apply_stage
+from search.compress.vocabulary import fallen_share
 from search.costs import peak_memory_bytes
 from search.training.evaluate import evaluate
 
@@ -29,6 +30,7 @@ class Figures:
         quality: on the validation split.
         latency_ms: None where nothing measures or predicts it.
         num_zeros: of `num_params`, those that masks keep at zero.
+        fallen_share: of the validation split's tokens, those that the vocabulary no longer has.
         size_bytes: of the weights as stored, zeros included.
     """
 
@@ -39,6 +41,7 @@ class Figures:
     size_bytes: int
     flops: int
     peak_memory_bytes: int
+    fallen_share: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -116,15 +119,17 @@ def run_recipe(
 
 def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | None) -> Figures:
     shape, subnet = network.model.shape, network.subnet
-    sizes = subnet.renumbered()
+    sizes, rows = subnet.renumbered(), data.task.validation
+    kept = network.kept_tokens
     return Figures(
-        quality=evaluate(network.model, data.task.validation, sizes).value,
+        quality=evaluate(network.model, data.read_by(network).task.validation, sizes).value,
         latency_ms=None if latency_of is None else latency_of(network),
         num_params=network.num_params,
         num_zeros=network.num_zeros,
         size_bytes=network.size_bytes,
         flops=network.flops(data.seq_len),
         peak_memory_bytes=peak_memory_bytes(shape, subnet, seq_len=data.seq_len),
+        fallen_share=0.0 if kept is None else fallen_share(rows, kept),
     )
 
 

@@ -12,6 +12,7 @@ from search.compress.configs import (
     PruneConfig,
     QuantizeConfig,
     SparsifyConfig,
+    TrimVocabularyConfig,
 )
 from search.compress.network import Compressed, StageData
 from search.compress.prune import IMPORTANCES, prune, prune_units
@@ -19,11 +20,16 @@ from search.compress.quantize import quantize
 from search.compress.recipe import StageConfig
 from search.compress.sparsify import sparsify
 from search.compress.training import distill, taught
+from search.compress.vocabulary import trim_vocabulary
 
 
 def apply_stage(network: Compressed, config: StageConfig, data: StageData) -> Compressed:
-    """What the stage makes of the network, which itself stays as it is."""
-    return _HANDLERS[type(config)](network, config, data)
+    """What the stage makes of the network, which itself stays as it is.
+
+    Args:
+        data: in the ids of the original's vocabulary, whatever the network's is by now.
+    """
+    return _HANDLERS[type(config)](network, config, data.read_by(network))
 
 
 def prune_and_distill(
@@ -50,4 +56,5 @@ _HANDLERS: dict[type[StageConfig], Callable[[Compressed, Any, StageData], Compre
     PruneAndDistillConfig: prune_and_distill,
     SparsifyConfig: sparsify,
     QuantizeConfig: quantize,
+    TrimVocabularyConfig: trim_vocabulary,
 }

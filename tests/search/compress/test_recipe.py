@@ -11,12 +11,14 @@ from search.compress.configs import (
     PruneAndDistillConfig,
     PruneConfig,
     SparsifyConfig,
+    TrimVocabularyConfig,
 )
 from search.compress.recipe import CompressionRecipe
 from search.errors import InvalidInput
 
 RECIPE = CompressionRecipe(
     stages=(
+        TrimVocabularyConfig(min_count=2),
         PruneConfig(keep=0.5, importance="magnitude"),
         DistillConfig(epochs=2),
         SparsifyConfig(sparsity=0.9, score="second-order", epochs=1),
@@ -27,7 +29,12 @@ RECIPE = CompressionRecipe(
 def test_a_recipe_survives_json() -> None:
     read = CompressionRecipe.from_dict(json.loads(json.dumps(RECIPE.to_dict())))
     assert read == RECIPE
-    assert [stage.kind for stage in read.stages] == ["prune", "distill", "sparsify"]
+    assert [stage.kind for stage in read.stages] == [
+        "trim-vocabulary",
+        "prune",
+        "distill",
+        "sparsify",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,11 @@ def test_a_recipe_survives_json() -> None:
             "0.5 with 2:4",
         ),
         ({"stages": [{"kind": "prune", "keep": 0}]}, "prune.keep", "above 0"),
+        (
+            {"stages": [{"kind": "trim-vocabulary", "min_count": 0}]},
+            "trim-vocabulary.min_count",
+            "at least 1",
+        ),
         ({"stages": [{"kind": "distill", "epochs": 0}]}, "distill.epochs", "above 0"),
     ],
 )
