@@ -1,7 +1,8 @@
-"""What a vocabulary of the words in use is worth: MiniLM trimmed to the movie-review sentences.
+"""What a smaller word table is worth: MiniLM on the movie-review sentences, without training.
 
-Pieces come from the training split; what fell away, and what that does to the vectors, is counted
-on the test split, whose texts are tokenized anew by the trimmed tokenizer.
+Its vocabulary is trimmed to the pieces of the training split, its table's rank lowered, or both.
+What fell away, and what that does to the vectors, is counted on the test split, whose texts are
+tokenized anew by the trimmed tokenizer.
 
     python -m benchmarks.vocabulary [--quick]
 """
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from benchmarks.common import MINILM, report_result
 from examples.movie_reviews.prepare import model_folder, prepare_data
-from search.compress.configs import TrimVocabularyConfig
+from search.compress.configs import FactorizeConfig, TrimVocabularyConfig
 from search.compress.distill import TaskData
 from search.compress.network import Compressed, StageData
 from search.compress.pieces import Spec, trimmed_tokenizer
+from search.compress.recipe import StageConfig
 from search.compress.stages import apply_stage
 from search.compress.vocabulary import fallen_share
 from search.data.dataset import Dataset, read_dataset
@@ -44,7 +46,14 @@ SEED = 0
 MAX_SEQ_LEN = 64
 STATE = Path(".snugnet/vocabulary")
 PARITY_ROWS = 32
-MIN_COUNTS = (1, 2, 5)
+STAGES: tuple[tuple[StageConfig, ...], ...] = (
+    (TrimVocabularyConfig(min_count=1),),
+    (TrimVocabularyConfig(min_count=2),),
+    (TrimVocabularyConfig(min_count=5),),
+    (FactorizeConfig(rank=0.5),),
+    (FactorizeConfig(rank=2 / 3),),
+    (TrimVocabularyConfig(min_count=1), FactorizeConfig(rank=0.5)),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,12 +73,12 @@ def _figures(*, is_quick: bool) -> dict[str, Any]:
     model = _Whole(data, splits, teacher, rows, predict(teacher, rows["test"]))
     with tempfile.TemporaryDirectory() as folder:
         whole = _files(teacher, rows["test"], Path(folder))
-        trimmed = [_trimmed(model, least, Path(folder) / str(least)) for least in MIN_COUNTS]
+        smaller = [_smaller(model, s, Path(folder) / str(i)) for i, s in enumerate(STAGES)]
     return {
         "sentences": {name: len(part) for name, part in rows.items()},
         "tokens": {name: len(part.tokens) for name, part in rows.items()},
         "whole": {"pieces": SHAPE.vocab_size, **whole},
-        "trimmed": trimmed,
+        "smaller": smaller,
     }
 
 
@@ -84,28 +93,46 @@ class _Whole:
     vectors: Tensor
 
 
-def _trimmed(whole: _Whole, min_count: int, folder: Path) -> dict[str, Any]:
+def _smaller(whole: _Whole, stages: Sequence[StageConfig], folder: Path) -> dict[str, Any]:
+    """Figures of the model after the stages."""
     spec = read_json(model_folder() / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
     train, test = whole.rows["train"], whole.rows["test"]
     task = TaskData(train, test, LiveTeacher(whole.teacher), batch_size=32)
     data = StageData(task=task, seq_len=MAX_SEQ_LEN, seed=SEED, tokenizer=spec)
-    config = TrimVocabularyConfig(min_count=min_count)
-    network = apply_stage(Compressed.whole(whole.teacher), config, data)
-    kept = network.kept_tokens
+    network = Compressed.whole(whole.teacher)
+    for stage in stages:
+        network = apply_stage(network, stage, data)
+    rows, figures = test, dict[str, Any]()
+    if network.kept_tokens is not None:
+        rows, figures = _retokenized(whole, network, data, folder)
+    return {
+        "stages": [stage.to_dict() for stage in stages],
+        "pieces": network.model.shape.vocab_size,
+        **_files(network.model, rows, folder),
+        "cosines": _compared(predict(network.model, rows), whole.vectors),
+        **figures,
+    }
+
+
+def _retokenized(
+    whole: _Whole, network: Compressed, data: StageData, folder: Path
+) -> tuple[TokenRows, dict[str, Any]]:
+    """The test split as the trimmed tokenizer has it, and what that differs in."""
+    kept, test = network.kept_tokens, whole.rows["test"]
     assert kept is not None
-    _write_tokenizer(spec, kept, folder)
-    reread = _encoded(whole.data, whole.splits, folder)["test"]
+    assert data.tokenizer is not None
+    _write_tokenizer(data.tokenizer, kept, folder)
+    rows = _encoded(whole.data, whole.splits, folder)["test"]
     by_id = data.read_by(network).task.validation
     is_changed = _is_changed(test, kept)
-    return {
-        "min_count": min_count,
-        "pieces": len(kept),
-        **_files(network.model, reread, folder),
+    cosines = _cosines(predict(network.model, rows), whole.vectors)
+    return rows, {
         "fallen_share": fallen_share(test, kept),
         "changed_sentences": float(is_changed.float().mean()),
-        "tokens_after": len(reread.tokens),
-        "cosines": _compared(predict(network.model, reread), whole.vectors, is_changed),
-        "cosines_by_id": _compared(predict(network.model, by_id), whole.vectors, is_changed),
+        "tokens_after": len(rows.tokens),
+        "mean_cosine_of_changed": float(cosines[is_changed].mean()),
+        "least_cosine_of_unchanged": min(cosines[~is_changed].tolist(), default=None),
+        "cosines_by_id": _compared(predict(network.model, by_id), whole.vectors),
     }
 
 
@@ -153,15 +180,14 @@ def _is_changed(rows: TokenRows, kept: Tensor) -> Tensor:
     return sums[rows.offsets].diff() > 0
 
 
-def _compared(found: Tensor, expected: Tensor, is_changed: Tensor) -> dict[str, float]:
-    """Cosines of the sentences' vectors with those of the whole model."""
-    cosines = torch.nn.functional.cosine_similarity(found, expected)
-    return {
-        "mean": float(cosines.mean()),
-        "mean_of_changed": float(cosines[is_changed].mean()),
-        "p1": float(cosines.quantile(0.01)),
-        "least_of_unchanged": float(cosines[~is_changed].min()) if not is_changed.all() else 1.0,
-    }
+def _cosines(found: Tensor, expected: Tensor) -> Tensor:
+    """(rows,): of the sentences' vectors with those of the whole model."""
+    return torch.nn.functional.cosine_similarity(found, expected)
+
+
+def _compared(found: Tensor, expected: Tensor) -> dict[str, float]:
+    cosines = _cosines(found, expected)
+    return {"mean": float(cosines.mean()), "p1": float(cosines.quantile(0.01))}
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ SHAPE_BOUNDS: Mapping[str, tuple[int, int]] = {
     "patch_size": (0, 8192),
     "num_channels": (0, 1024),
     "num_prefix_tokens": (0, 64),
+    "word_rank": (0, 65_536),
 }
 SHAPE_CHOICES: Mapping[str, tuple[str, ...]] = {
     "task": TASKS,

@@ -43,6 +43,7 @@ def flops(
         # Scores, then their product with the values.
         macs_per_sequence += 2 * seq_len * (seq_len + past_len) * num_heads * shape.head_dim
     macs_per_sequence += shape.num_patches * shape.patch_dim * dim
+    macs_per_sequence += seq_len * shape.word_rank * dim
     macs_per_sequence += _answer_macs(shape, dim, seq_len)
     return 2 * batch_size * macs_per_sequence
 
@@ -105,4 +106,4 @@ def _is_int8(name: str, shape: ModelShape, subnet: SubnetConfig) -> bool:
         return subnet.renumbered().precision_of(int(name.split(".")[1])) == "int8"
     if name.startswith("head."):
         return shape.task == "language-modelling"
-    return not shape.reads_images
+    return not (shape.reads_images or name == "embeddings.spread.weight")

@@ -37,6 +37,8 @@ class ModelShape:
         is_gated: whether the feed-forward block multiplies by a gate (GLU, arXiv 2002.05202).
         has_qk_norm: whether queries and keys are normalised by head.
         has_tied_head: whether the head's matrix is the word table.
+        word_rank: features of the word table where a matrix spreads them over the stream (ALBERT,
+            arXiv 1909.11942, section 3.1); 0: it has the stream's own.
         num_prefix_tokens: learned tokens before an image's patches; the first one answers.
     """
 
@@ -69,6 +71,7 @@ class ModelShape:
     patch_size: int = 0
     num_channels: int = 0
     num_prefix_tokens: int = 0
+    word_rank: int = 0
 
     @property
     def num_kv_heads(self) -> int:
@@ -111,7 +114,10 @@ class ModelShape:
         return self.has_head and self.task != "language-modelling"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        if not self.word_rank:
+            del found["word_rank"]  # a reader that knows of none reads all others too
+        return found
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -46,7 +46,9 @@ def _embedding_shapes(shape: ModelShape, dim: int, vocab_size: int) -> Shapes:
         shapes |= _linear_shapes("embeddings.patch", dim, shape.patch_dim, has_bias=True)
         shapes["embeddings.prefix"] = (shape.num_prefix_tokens, dim)
     else:
-        shapes["embeddings.word.weight"] = (vocab_size, dim)
+        shapes["embeddings.word.weight"] = (vocab_size, shape.word_rank or dim)
+    if shape.word_rank:
+        shapes |= _linear_shapes("embeddings.spread", dim, shape.word_rank, has_bias=False)
     if shape.positions == "learned":
         shapes["embeddings.position.weight"] = (shape.max_seq_len, dim)
     if shape.num_token_types:

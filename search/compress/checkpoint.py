@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from search.compress.network import Compressed
-from search.compress.vocabulary import with_vocabulary
 from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
 from search.space import SubnetConfig
@@ -24,6 +23,7 @@ def save_compressed(network: Compressed, path: Path) -> None:
     if network.kept_tokens is not None:
         tensors["kept/tokens"] = network.kept_tokens
     metadata = {
+        "shape": json.dumps(network.model.shape.to_dict()),
         "subnet": json.dumps(network.subnet.to_dict()),
         "dropout": str(network.model.dropout),
         "weight_bits": str(network.model.weight_bits),
@@ -32,18 +32,14 @@ def save_compressed(network: Compressed, path: Path) -> None:
     save_file(tensors, path, metadata=metadata)
 
 
-def load_compressed(path: Path, shape: ModelShape) -> Compressed:
-    """
-    Args:
-        shape: of the network that the stage was given, its vocabulary trimmed or not.
-    """
+def load_compressed(path: Path) -> Compressed:
     with safe_open(path, framework="pt") as stored:
         metadata: Mapping[str, str] = stored.metadata()
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
     subnet = SubnetConfig.from_dict(json.loads(metadata["subnet"]))
     kept = tensors.pop("kept/tokens", None)
     model = ElasticTransformer(
-        shape if kept is None else with_vocabulary(shape, len(kept)),
+        ModelShape.from_dict(json.loads(metadata["shape"])),
         subnet,
         dropout=float(metadata["dropout"]),
         weight_bits=int(metadata["weight_bits"]),

@@ -82,6 +82,22 @@ class TrimVocabularyConfig(StageConfig):
         self.require(self.min_count >= 1, "min_count", "at least 1")
 
 
+@stage_kind("factorize", "structure")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FactorizeConfig(StageConfig):
+    """The word table as a narrower one and a matrix that spreads it over the stream: a smaller
+    file, which no word is lost from (ALBERT, arXiv 1909.11942, section 3.1).
+
+    Attributes:
+        rank: features of the narrower table, as a share of the stream's.
+    """
+
+    rank: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.require(0 < self.rank <= 1, "rank", "above 0 and at most 1")
+
+
 @stage_kind("prune-and-distill", "structure")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneAndDistillConfig(StageConfig):

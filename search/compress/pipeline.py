@@ -166,7 +166,7 @@ def _restored_or_applied(
         return apply_stage(network, config, data)
     path = checkpoints / f"stage-{place}.safetensors"
     if path.is_file():
-        return load_compressed(path, network.model.shape)
+        return load_compressed(path)
     found = apply_stage(network, config, data)
     # Whole or not at all: what a kill leaves under the other name is written anew.
     partial = path.with_suffix(".partial")

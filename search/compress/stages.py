@@ -8,12 +8,14 @@ from typing import Any
 
 from search.compress.configs import (
     DistillConfig,
+    FactorizeConfig,
     PruneAndDistillConfig,
     PruneConfig,
     QuantizeConfig,
     SparsifyConfig,
     TrimVocabularyConfig,
 )
+from search.compress.factorize import factorize
 from search.compress.network import Compressed, StageData
 from search.compress.prune import IMPORTANCES, prune, prune_units
 from search.compress.quantize import quantize
@@ -57,4 +59,5 @@ _HANDLERS: dict[type[StageConfig], Callable[[Compressed, Any, StageData], Compre
     SparsifyConfig: sparsify,
     QuantizeConfig: quantize,
     TrimVocabularyConfig: trim_vocabulary,
+    FactorizeConfig: factorize,
 }

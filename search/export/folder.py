@@ -46,8 +46,11 @@ def write_model(model: ElasticTransformer, folder: Path, label_names: Sequence[s
     modeling_snugnet.py; tokenizer and preprocessor are the caller's.
 
     Raises:
-        InvalidInput: the family has no writer, or only one for what stock classes load.
+        InvalidInput: the family has no writer, or only one for what stock classes load; or the
+            word table is one that no class of the family has.
     """
+    if model.shape.word_rank:
+        raise InvalidInput("model", "a word table of a lower rank can be exported as ONNX only")
     network = Network(shape=model.shape, subnet=model.sizes, weight_bits=model.weight_bits)
     config = write_config(network)
     own_classes = _own_classes(network, config)

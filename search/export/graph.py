@@ -188,6 +188,8 @@ class _Network:
         else:
             table = n.weight("embeddings.word.weight")
             x = n.op("Gather", [table, "input_ids"], "embeddings.word")
+        if self._shape.word_rank:
+            x = n.linear("embeddings.spread", x)
         if self._shape.positions == "learned":
             x = n.op("Add", [x, self._positions()], "embeddings.sum")
         if self._shape.has_token_type_input:

@@ -51,7 +51,7 @@ def float_nodes(shape: ModelShape, subnet: SubnetConfig) -> tuple[str, ...]:
     """Of a subnet's graph: what stays in fp32 though its precision is int8.
 
     A head of a few labels costs nothing, and its errors would be the answer's; that of a
-    vocabulary is most of a small network.
+    vocabulary is most of a small network. What spreads a narrow word table costs next to nothing.
     """
     parts = (
         *("attn." + name for name in ("q", "k", "v", "out")),
@@ -64,6 +64,7 @@ def float_nodes(shape: ModelShape, subnet: SubnetConfig) -> tuple[str, ...]:
         for layer in subnet.renumbered().float_layers
         for part in parts
     ]
+    layers += ["embeddings.spread.product"] if shape.word_rank else []
     return (*layers, *(() if shape.task == "language-modelling" else (HEAD_NODE,)))
 
 

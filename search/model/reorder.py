@@ -111,7 +111,12 @@ def _reorder_features_(model: ElasticTransformer, order: Tensor) -> None:
     if model.shape.reads_images:
         _permute_linear_(embeddings.patch, order, dim=0)
         _permute_(embeddings.prefix, order, dim=1)
-    for name in ("word", "position", "token_type"):
+    tables = ["position", "token_type"]
+    if model.shape.word_rank:
+        _permute_linear_(embeddings.spread, order, dim=0)
+    else:
+        tables.append("word")
+    for name in tables:
         if hasattr(embeddings, name):
             _permute_(getattr(embeddings, name).weight, order, dim=1)
     norms = [embeddings.norm, model.norm]

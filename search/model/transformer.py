@@ -255,7 +255,9 @@ class Embeddings(nn.Module):
             self.patch = nn.Linear(shape.patch_dim, dim)
             self.prefix = nn.Parameter(torch.zeros(shape.num_prefix_tokens, dim))
         else:
-            self.word = nn.Embedding(shape.vocab_size, dim)
+            self.word = nn.Embedding(shape.vocab_size, shape.word_rank or dim)
+        if shape.word_rank:
+            self.spread = nn.Linear(shape.word_rank, dim, bias=False)
         if shape.positions == "learned":
             self.position = nn.Embedding(shape.max_seq_len, dim)
         if shape.num_token_types:
@@ -269,11 +271,16 @@ class Embeddings(nn.Module):
         if self.shape.reads_images:
             x_BTD = self._patches(batch.inputs, dim)
         else:
-            x_BTD = self.word(batch.inputs)[..., :dim]
-            if is_int8:
-                x_BTD = round_embedding(x_BTD, self.word.weight[:, :dim])
+            x_BTD = self._words(batch.inputs, dim, is_int8)
         x_BTD = x_BTD + self._positions(batch, x_BTD.shape[1], dim, start, is_int8)
         return x_BTD if self.norm is None else self.norm(x_BTD, gate_D)
+
+    def _words(self, ids_BT: Tensor, dim: int, is_int8: bool) -> Tensor:
+        rank = self.shape.word_rank or dim
+        x_BTR = self.word(ids_BT)[..., :rank]
+        if is_int8:
+            x_BTR = round_embedding(x_BTR, self.word.weight[:, :rank])
+        return F.linear(x_BTR, self.spread.weight[:dim]) if self.shape.word_rank else x_BTR
 
     def _patches(self, pixels_BCHW: Tensor, dim: int) -> Tensor:
         size = self.shape.patch_size

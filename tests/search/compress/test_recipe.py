@@ -58,6 +58,7 @@ def test_a_recipe_survives_json() -> None:
             "trim-vocabulary.min_count",
             "at least 1",
         ),
+        ({"stages": [{"kind": "factorize", "rank": 0}]}, "factorize.rank", "above 0"),
         ({"stages": [{"kind": "distill", "epochs": 0}]}, "distill.epochs", "above 0"),
     ],
 )
