@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
+from search.export.external import external_file, save_onnx
 from search.export.graph import build_onnx
 from search.export.quantize import float_nodes, quantize_int8
 from search.model.extract import to_arrays
@@ -19,21 +18,24 @@ def export_onnx(
 ) -> Path:
     """Writes `path`; int8 rounds to as many bits as the model was trained for.
 
+    Weights of more than 2 GB go to `external_file(path)`.
+
     Args:
         subnet: what `model` was extracted as: its precision, and its layers that keep fp32.
     """
     subnet = subnet.renumbered()
     graph = build_onnx(model.shape, subnet, to_arrays(model), phase=phase)
     if subnet.precision == "fp32":
-        onnx.save(graph, path)
+        save_onnx(graph, path)
         return path
     float_path = path.with_name(f"{path.stem}-fp32.onnx")
-    onnx.save(graph, float_path)
+    save_onnx(graph, float_path)
     quantize_int8(
         float_path,
         path,
         float_nodes=float_nodes(model.shape, subnet),
         reduce_range=model.weight_bits == REDUCED_WEIGHT_BITS,
     )
-    float_path.unlink()
+    for file in (float_path, external_file(float_path)):
+        file.unlink(missing_ok=True)
     return path

@@ -7,20 +7,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from search.errors import SnugnetError
+from search.export.errors import ParityError
 from search.export.running import file_answers
 from search.shape import ModelShape
 from search.training.rows import Rows
 from search.training.tasks import task_of
 
+__all__ = ["Parity", "ParityError", "check_parity", "compare"]
+
 MAX_FP32_ERROR = 1e-3
+# Of the largest logit: a weight in half is off by 2^-11 of itself at most.
+MAX_FP16_ERROR = 2e-2
 MIN_INT8_AGREEMENT = 0.95
-
-
-class ParityError(SnugnetError):
-    """The exported file answers otherwise than the trained network."""
-
-    code = "parity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +30,32 @@ class Parity:
     agreement: float
     num_rows: int
 
+    def __str__(self) -> str:
+        return (
+            f"answers as the trained network for {self.agreement:.1%} of {self.num_rows} rows, "
+            f"logits within {self.max_error:.2g}"
+        )
+
 
 def check_parity(
     path: Path, rows: Rows, expected: Tensor, shape: ModelShape, *, precision: str
 ) -> Parity:
     """Compares the file with the trained network's `expected` answers, as `predict` gives them.
 
-    fp32 must agree to rounding. int8 is compared with its simulation in training, which rounds
-    alike but sums in another order: labels must agree.
+    fp32 must agree to rounding, fp16 to that of its weights. int8 is compared with its simulation
+    in training, which rounds alike but sums in another order: labels must agree.
 
     Raises:
         ParityError: it does not.
+        ExportFailed: it does not even load.
     """
-    actual = file_answers(path, rows)
-    parity = Parity(
-        max_error=float((actual - expected).abs().max()),
-        agreement=task_of(shape).agreement(actual, expected),
-        num_rows=len(rows),
-    )
-    if precision == "fp32" and parity.max_error > MAX_FP32_ERROR:
+    parity = compare(file_answers(path, rows), expected, shape, num_rows=len(rows))
+    allowed = {
+        "fp32": MAX_FP32_ERROR,
+        "fp16": MAX_FP16_ERROR * float(expected.abs().max()),
+    }.get(precision, float("inf"))
+    # Not `>`: NaN must not pass.
+    if not parity.max_error <= allowed:
         raise ParityError(
             f"{path.name} differs from the trained network by {parity.max_error:.2g}"
         )
@@ -60,3 +65,12 @@ def check_parity(
             f"{len(rows)} rows only"
         )
     return parity
+
+
+def compare(actual: Tensor, expected: Tensor, shape: ModelShape, *, num_rows: int) -> Parity:
+    """Two networks' answers to the same `num_rows` rows, (answers, labels) each."""
+    return Parity(
+        max_error=float((actual - expected).abs().max()),
+        agreement=task_of(shape).agreement(actual, expected),
+        num_rows=num_rows,
+    )

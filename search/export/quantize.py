@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from search.export.external import external_file, save_onnx
 from search.shape import ModelShape
 from search.space import SubnetConfig
 
@@ -99,6 +100,7 @@ def quantize_int8(
             per_channel=not for_timing,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
+            use_external_data_format=external_file(model_path).exists(),
         )
         model = onnx.load(raw_path)
     # The quantizer leaves inferred shapes behind, which let ONNX Runtime fuse each residual with
@@ -107,7 +109,7 @@ def quantize_int8(
     del model.graph.value_info[:]
     if for_timing:
         _repeat_scales_per_channel(model.graph)
-    onnx.save(model, out_path)
+    save_onnx(model, out_path)
 
 
 def _repeat_scales_per_channel(graph: onnx.GraphProto) -> None:

@@ -286,7 +286,7 @@ class Embeddings(nn.Module):
         size = self.shape.patch_size
         patches_BTP = F.unfold(pixels_BCHW, size, stride=size).transpose(1, 2)
         x_BTD = F.linear(patches_BTP, self.patch.weight[:dim], self.patch.bias[:dim])
-        prefix = self.prefix[:, :dim].expand(len(x_BTD), -1, -1)
+        prefix = self.prefix[:, :dim].expand(x_BTD.shape[0], -1, -1)
         return torch.cat([prefix, x_BTD], 1)
 
     def _positions(

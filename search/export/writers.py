@@ -1,0 +1,163 @@
+"""A network in each of `formats.FORMATS`: written, and its answers compared with the network's."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+from torch import Tensor
+
+from search.export.errors import ExportFailed
+from search.export.external import save_onnx
+from search.export.formats import FORMATS, FormatName
+from search.export.graph import build_onnx
+from search.export.half import halve_
+from search.export.parity import Parity, check_parity
+from search.model.extract import to_arrays
+from search.model.transformer import ElasticTransformer
+from search.training.evaluate import predict
+from search.training.rows import Rows
+
+ROUNDING = "in floating point: the network's int8 is the rounding of its ONNX file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network by itself, and what its files are made and judged with.
+
+    Attributes:
+        calibration: rows of the training split.
+        judged: others, on which a file's answers are compared.
+        seconds: see `quantize_openvino`.
+    """
+
+    model: ElasticTransformer
+    calibration: Rows
+    judged: Rows
+    seconds: float = float("inf")
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """The network's answers to `judged`, without the rounding of int8."""
+        return predict(self.model, self.judged, self.model.sizes.with_precision("fp32"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What was written: files by their places in the network's folder, the first one the main."""
+
+    files: Mapping[str, Path]
+    precision: str
+    parity: Parity
+    note: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files.values())
+
+
+def export(name: FormatName, subject: Subject, folder: Path) -> Exported:
+    """Writes a network in a format into `folder`, under the format's names.
+
+    Raises:
+        ExportFailed: a package is missing, a converter refuses the network, or the file answers
+            otherwise than the network (`ParityError`).
+        InvalidInput: `subject.calibration` is empty or of another task.
+    """
+    if missing := FORMATS[name].missing:
+        raise ExportFailed(f"{', '.join(missing)} is not installed: {FORMATS[name].advice}")
+    return _WRITERS[name](subject, folder)
+
+
+def _onnx_fp16(subject: Subject, folder: Path) -> Exported:
+    path = folder / FORMATS["onnx-fp16"].file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = save_onnx(halve_(_float_graph(subject.model)), path)
+    return _checked(subject, folder, files, "fp16")
+
+
+def _openvino(subject: Subject, folder: Path) -> Exported:
+    files = _write_float_ir(subject, folder)
+    return _checked(subject, folder, files, "fp32")
+
+
+def _openvino_int8(subject: Subject, folder: Path) -> Exported:
+    """Where no int8 file agrees, the one in fp32 is what is delivered, under its own name."""
+    from search.export.openvino_int8 import Judgement, quantize_openvino
+    from search.export.openvino_ir import weights_file
+
+    path = folder / FORMATS["openvino-int8"].file
+    model = subject.model
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        float_path, _ = _write_float_ir(subject, Path(scratch))
+        outcome = quantize_openvino(
+            float_path,
+            path,
+            shape=model.shape,
+            num_layers=model.sizes.num_layers,
+            calibration=subject.calibration,
+            judged=Judgement(rows=subject.judged, expected=subject.expected),
+            seconds=subject.seconds,
+        )
+    if outcome.is_float:
+        files = _write_float_ir(subject, folder)
+        agreement = outcome.parity.agreement
+        why = f"in fp32: in int8 it would answer alike for {agreement:.1%} of rows only"
+        return _checked(subject, folder, files, "fp32", why)
+    layers = ", ".join(map(str, outcome.float_layers))
+    return Exported(
+        files=_by_name(folder, (path, weights_file(path))),
+        precision="int8",
+        parity=outcome.parity,
+        note=f"in fp32: layers {layers}" if layers else "",
+    )
+
+
+def _pt2(subject: Subject, folder: Path) -> Exported:
+    from search.export.exported_program import write_exported
+
+    path = write_exported(subject.model, folder / FORMATS["pt2"].file)
+    return _checked(subject, folder, (path,), "fp32")
+
+
+_WRITERS: Mapping[FormatName, Callable[[Subject, Path], Exported]] = {
+    "onnx-fp16": _onnx_fp16,
+    "openvino": _openvino,
+    "openvino-int8": _openvino_int8,
+    "pt2": _pt2,
+}
+
+
+def _float_graph(model: ElasticTransformer) -> onnx.ModelProto:
+    return build_onnx(model.shape, model.sizes.with_precision("fp32"), to_arrays(model))
+
+
+def _write_float_ir(subject: Subject, folder: Path) -> tuple[Path, Path]:
+    from search.export.openvino_ir import weights_file, write_openvino
+
+    path = folder / FORMATS["openvino"].file
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        onnx_path = Path(scratch) / "model.onnx"
+        save_onnx(_float_graph(subject.model), onnx_path)
+        write_openvino(onnx_path, path)
+    return path, weights_file(path)
+
+
+def _checked(
+    subject: Subject, folder: Path, files: Sequence[Path], precision: str, note: str = ""
+) -> Exported:
+    """Raises: ParityError."""
+    parity = check_parity(
+        files[0], subject.judged, subject.expected, subject.model.shape, precision=precision
+    )
+    if not note and subject.model.sizes.precision == "int8":
+        note = ROUNDING
+    return Exported(files=_by_name(folder, files), precision=precision, parity=parity, note=note)
+
+
+def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+    return {str(file.relative_to(folder)): file for file in files}
