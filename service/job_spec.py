@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from search.export.formats import FormatName
 from service.schemas import DataColumns, Name, Strict, TaskName
 from service.validation import WrongField
 
@@ -280,4 +281,14 @@ class JobSpec(Strict):
     training: TrainingSpec = TrainingSpec()
     search: SearchSpec = SearchSpec()
     measuring: MeasuringSpec = MeasuringSpec()
+    exports: list[FormatName] = Field(default_factory=list)
+    """Formats beside ONNX in which every winner is delivered too; one that a worker cannot write
+    is left out with a warning."""
+
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _exports_once(self) -> Self:
+        if len(set(self.exports)) < len(self.exports):
+            raise WrongField("exports", "names a format twice")
+        return self

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """Step kind -> `module:function`, over the built-in table."""
     quiet_lock: Path | None = None
     """A file that steps hold shared and a measuring agent on the same machine exclusively."""
+    worker_is_here: bool = False
+    """Workers have this server's packages: what those cannot export is refused at submission."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one training process; all cores when not set."""
     search_workers: int = Field(default=1, ge=1, le=256)

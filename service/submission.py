@@ -14,6 +14,7 @@ from predictors.workload_predictor import WorkloadPredictor
 from search.data.dataset import columns_of
 from search.data.images import check_image_size
 from search.errors import BudgetUnreachable, InvalidInput
+from search.export.formats import FORMATS
 from search.shape import ModelShape
 from search.space import SearchSpace
 from service.artifacts import ArtifactStore
@@ -44,6 +45,20 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     check_space(spec.space, shape)
     check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
     _check_budgets(session, spec, profiles, shape)
+
+
+def check_exports(spec: JobSpec) -> None:
+    """For a server whose packages are its workers' too.
+
+    Raises: InvalidInput for a format that needs others.
+    """
+    for index, name in enumerate(spec.exports):
+        wanted = FORMATS[name]
+        if wanted.missing:
+            raise InvalidInput(
+                f"exports[{index}]",
+                f"{name} needs {', '.join(wanted.missing)}, not installed here: {wanted.advice}",
+            )
 
 
 def _shape(session: Session, store: ArtifactStore, model: Upload, task: str) -> ModelShape:

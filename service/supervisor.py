@@ -160,7 +160,9 @@ class Supervisor:
     def _start_api(self, listener: socket.socket) -> None:
         os.set_inheritable(listener.fileno(), True)
         command = [*PYTHON, "service.server", "--fd", str(listener.fileno())]
-        self._add("api", command, descriptors=(listener.fileno(),))
+        # Our worker runs in the same environment; others may have more packages, or fewer.
+        told = {"SNUGNET_WORKER_IS_HERE": str(int(self._options.has_worker))}
+        self._add("api", command, environment=told, descriptors=(listener.fileno(),))
         # The descriptor stays open here, so that a restarted API takes the same socket over.
         self._listener = listener
 

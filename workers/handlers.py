@@ -27,6 +27,7 @@ HANDLER_PATHS: Mapping[str, str] = {
         "distill",
         "package",
         "verify",
+        "export",
         "report",
         "conclude",
     )

@@ -11,7 +11,7 @@ from search.export.running import Feed, feed_of
 from search.shape import ModelShape
 from search.training.rows import Rows
 
-# Ranges of a network for sentences stand still after 128 to 300 rows.
+# 128 to 300 rows are usual, and they are read once for every part of the quantizer.
 CALIBRATION_ROWS = 300
 FIELD = "calibration"
 OTHER_TASK = "the rows are of another task"

@@ -1,8 +1,8 @@
 """int8 for OpenVINO by NNCF's post-training quantization, with layers kept in fp32 where it harms.
 
 NNCF scales activations once, from rows of the training split; ONNX Runtime's dynamic int8 does so
-in every run. Its own accuracy control tries operators one by one, for hours; ours climbs a ladder
-of three rungs, and a network that fails on all of them stays as it was.
+in every run. Its own accuracy control puts operators back one by one; ours climbs a ladder of at
+most three rungs, and a network that fails on all of them stays as it was.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def quantize_openvino(
         spent = time.monotonic() - begun
         if spent * (rung + 2) / (rung + 1) > seconds:
             break
-        if not worst:
+        if rung == 0:
             worst = _by_harm(float_path, path, shape, num_layers, judged.rows)
     for file in (path, path.with_suffix(".bin")):
         file.unlink()

@@ -75,6 +75,7 @@ def open_network(path: Path) -> FileNetwork:
 
 
 def file_answers(path: Path, rows: Rows) -> Tensor:
+    """See `open_network` and `answers_of`."""
     return answers_of(open_network(path), rows)
 
 

@@ -27,7 +27,7 @@ from service.schemas import (
     JobReason,
     JobState,
 )
-from service.submission import check_submission
+from service.submission import check_exports, check_submission
 
 router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 
@@ -36,6 +36,8 @@ router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 def submit(spec: JobSpec, parts: Service, _key: JobsKey) -> Job:
     with parts.database.read() as session:
         check_submission(session, parts.store, spec)
+    if parts.settings.worker_is_here:
+        check_exports(spec)
     with parts.database.write() as session:
         row = jobs.create_job(
             session, spec.model_dump(mode="json"), name=spec.name, seed=spec.seed

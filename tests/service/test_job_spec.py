@@ -83,3 +83,13 @@ def test_a_job_has_one_to_eight_targets(targets: list[Any]) -> None:
 )
 def test_a_wrong_space_is_named(space: dict[str, Any], field: str) -> None:
     assert error_of(spec(space=space))[0] == field
+
+
+def test_formats_are_asked_for_by_name_and_once_each() -> None:
+    assert JobSpec.model_validate(spec()).exports == []
+    job = JobSpec.model_validate(spec(exports=["openvino-int8", "pt2"]))
+    assert job.exports == ["openvino-int8", "pt2"]
+    assert error_of(spec(exports=["pt2", "pt2"])) == ("exports", "names a format twice")
+    field, reason = error_of(spec(exports=["tflite"]))
+    assert field == "exports[0]"
+    assert "'openvino-int8'" in reason

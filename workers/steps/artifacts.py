@@ -32,7 +32,7 @@ def target_files(
     ctx: JobContext, state: State, target: Target, figures: dict[str, Any], report: dict[str, Any]
 ) -> dict[str, Path]:
     """Name and place of each file: a folder that transformers and `load_subnet` read, ONNX, the
-    lineage, a model card, and a manifest of all of these."""
+    further formats that were asked for, the lineage, a model card, and a manifest of all these."""
     assert target.onnx is not None
     # Two targets may have come to the same network.
     folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
@@ -42,6 +42,7 @@ def target_files(
         ONNX_NAMES[target.config.precision]: ctx.blob(target.onnx),
         reader_name(state): ctx.blob(state.blobs.reader),
         **_write_network(ctx, state, target, folder),
+        **{name: ctx.blob(sha256) for e in target.exports for name, sha256 in e.files.items()},
     }
     if CONFIG_FILE in files and CONFIG_FILE in uploaded:
         _keep_special_tokens(files[CONFIG_FILE], uploaded[CONFIG_FILE])
@@ -90,9 +91,14 @@ def lineage(
         "measurement_job": profile["measurement_job"],
         "training_precision": state.training_precision,
         "int8_weight_bits": state.weight_bits,
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in packages} | _versions(target),
         "repeat": "snugnet submit job.yaml, with `job.spec` as job.yaml",
     }
+
+
+def _versions(target: Target) -> dict[str, str]:
+    """Of what wrote the further formats."""
+    return {name: found for e in target.exports for name, found in e.versions.items()}
 
 
 def _write_network(ctx: JobContext, state: State, target: Target, folder: Path) -> dict[str, Path]:

@@ -101,8 +101,38 @@ class Card:
 
     def text(self) -> str:
         title = f"# {self.wording.title} that fits {self.figures['budget_ms']:.2f} ms"
-        parts = (title, self._figures(), self._facts(), self._layers(), self._use())
+        parts = (
+            *(title, self._figures(), self._facts(), self._layers(), self._use()),
+            *([self._formats()] if self._written else []),
+        )
         return self._front_matter() + "\n\n".join(parts) + "\n"
+
+    @property
+    def _written(self) -> list[Mapping[str, Any]]:
+        """Further formats that the folder has."""
+        return [e for e in self.figures.get("exports", ()) if not e["error"]]
+
+    def _formats(self) -> str:
+        """Of each further file: what it is, and how it compares with the trained network."""
+        rows = [
+            f"| `{next(iter(e['files']))}` | {e['size_bytes']} | {e['precision']} "
+            f"| {e['agreement']:.1%} | {e['note']} |"
+            for e in self._written
+        ]
+        lines = [
+            "Further formats, which were checked and not measured on the device:",
+            "",
+            "| file | bytes | precision | answers alike | |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+        if any("openvino" in e["format"] for e in self._written):
+            lines += [
+                "",
+                "OpenVINO computes in bf16 where it can, unless it is told otherwise: "
+                '`compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})`.',
+            ]
+        return "\n".join(lines)
 
     def _front_matter(self) -> str:
         is_int8 = self.subnet.precision == "int8"

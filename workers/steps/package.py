@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from predictors.spec import REFERENCE_KEY, MeasuringSpec, NetworkSpec
+from search.export.external import external_file
 from search.export.package import export_onnx
 from search.export.parity import Parity, check_parity
 from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
 from search.training.evaluate import few, predict
-from service.step_types import NewMeasurement, NewStep, StepResult
+from service.step_types import NewMeasurement, NewStep, StepFailed, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
+from workers.steps.export import PARITY_ROWS, next_step
 from workers.steps.state import StageRecord, State, Target
 from workers.steps.training import drop_checkpoint
 
-PARITY_ROWS = 128
 QUANTIZED_KEY = "quantized"
 
 
@@ -33,7 +34,7 @@ def run(ctx: JobContext) -> StepResult:
             ctx.check_abort()
             state = state.with_target(_export_target(ctx, state, target), index)
     if not any(target.needs_measuring for target in state.targets):
-        return StepResult(next=NewStep(kind="report", input=state.dump()))
+        return StepResult(next=next_step(ctx, state))
     return StepResult(next=measure_next(ctx, state.updated(current_profile=-1)))
 
 
@@ -85,6 +86,7 @@ def _export_unsearched(ctx: JobContext, state: State) -> State:
     for precision in ("fp32", "int8"):
         subnet = model.sizes.with_precision(precision)
         paths[precision] = export_onnx(model, subnet, ctx.scratch / f"full-{precision}.onnx")
+        _refuse_two_files(paths[precision])
     _check(ctx, state, model, model.sizes, paths["fp32"])
     return state.updated(
         baseline_onnx=ctx.put_blob(paths["fp32"]), quantized_onnx=ctx.put_blob(paths["int8"])
@@ -95,6 +97,7 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
     precision = target.config.precision
     model = load_network(ctx, state, target.weights, target.config)
     path = export_onnx(model, target.config, ctx.scratch / f"{target.config.fingerprint}.onnx")
+    _refuse_two_files(path)
     parity = _check(ctx, state, model, target.config.renumbered(), path)
     size_bytes = path.stat().st_size
     record = StageRecord(
@@ -102,10 +105,18 @@ def _export_target(ctx: JobContext, state: State, target: Target) -> Target:
         quality=target.quality,
         latency_ms=target.predicted_ms,
         size_bytes=size_bytes,
-        note=f"ONNX in {precision}; answers as the trained network for "
-        f"{parity.agreement:.1%} of {parity.num_rows} rows, logits within {parity.max_error:.2g}",
+        note=f"ONNX in {precision}; {parity}",
     )
     return target.with_stage(record, onnx=ctx.put_blob(path), size_bytes=size_bytes)
+
+
+def _refuse_two_files(path: Path) -> None:
+    """What a device measures is one file.
+
+    Raises: StepFailed when the weights are too many for one.
+    """
+    if external_file(path).exists():
+        raise StepFailed("too_large", "ONNX files of more than 2 GB cannot be measured yet", {})
 
 
 def _check(

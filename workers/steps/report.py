@@ -32,6 +32,7 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".png": "image/png",
     ".md": "text/markdown",
+    ".xml": "application/xml",
     ".py": "text/x-python",
     ".onnx": "application/octet-stream",
     ".safetensors": "application/octet-stream",
@@ -178,6 +179,7 @@ def _target(
         "predicted_ms": target.predicted_ms,
         "repairs": target.repairs,
         "stages": [record.model_dump() for record in target.stages],
+        "exports": [record.model_dump() for record in target.exports],
     }
     if target.measured is not None:
         figures |= {"p50_ms": target.measured.p50_ms, "p95_ms": target.measured.p95_ms}

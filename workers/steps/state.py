@@ -67,6 +67,22 @@ class MeasuredFile(Frozen):
     energy_mj: float | None = None
 
 
+class ExportRecord(Frozen):
+    """A winner in a further format: blobs by their places in its folder, and how its answers
+    compare with those of the network in floating point; or the `error` why it is not there."""
+
+    format: str
+    files: dict[str, str] = Field(default_factory=dict)
+    size_bytes: int | None = None
+    precision: str | None = None
+    agreement: float | None = None
+    max_error: float | None = None
+    num_rows: int | None = None
+    note: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    error: str = ""
+
+
 class ProfileState(Frozen):
     """A device at a workload: what is known of it, and its times of the unsearched model."""
 
@@ -117,6 +133,7 @@ class Target(Frozen):
     repairs: int = 0
     rejected: tuple[str, ...] = ()
     stages: tuple[StageRecord, ...] = ()
+    exports: tuple[ExportRecord, ...] = ()
 
     @property
     def config(self) -> SubnetConfig:

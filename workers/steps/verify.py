@@ -6,9 +6,10 @@ from predictors.measurement import Measurement
 from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
 from service.job_spec import TargetSpec
-from service.step_types import NewStep, StepResult
+from service.step_types import StepResult
 from workers.context import JobContext
 from workers.steps import learning
+from workers.steps.export import next_step
 from workers.steps.latencies import Latencies
 from workers.steps.onboard import MAX_MEASURING_TRIES, put_predictor
 from workers.steps.package import QUANTIZED_KEY, measure_files, measure_next
@@ -55,7 +56,7 @@ def run(ctx: JobContext) -> StepResult:
         return StepResult(next=another)
     if any(target.needs_network for target in state.targets):
         return StepResult(next=next_target(state.updated(current_target=-1)))
-    return StepResult(next=NewStep(kind="report", input=state.dump()))
+    return StepResult(next=next_step(ctx, state))
 
 
 def judge(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,29 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path, precision: str
     swapped = predict(model, rows).flip(1)
     with pytest.raises(ParityError, match=r"other\.onnx"):
         check_parity(path, rows, swapped, SHAPE, precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "passes"),
+    [
+        ("fp32", 5e-4, True),
+        ("fp32", 5e-3, False),
+        ("fp16", 5e-3, True),
+        ("fp16", 1.0, False),
+        ("int8", 5e-3, True),
+        ("fp32", float("nan"), False),
+        ("fp16", float("nan"), False),
+    ],
+)
+def test_how_far_logits_may_be_off_depends_on_the_precision(
+    precision: str, error: float, passes: bool, tmp_path: Path
+) -> None:
+    model, rows = network(), task(40)
+    path = export_onnx(model, model.sizes, tmp_path / "model.onnx")
+    expected = predict(model, rows)
+    largest = expected.abs().argmax()
+    # The largest answer grows: no label changes.
+    shifted = expected.flatten().clone()
+    shifted[largest] += error * shifted[largest].sign()
+    with nullcontext() if passes else pytest.raises(ParityError):
+        check_parity(path, rows, shifted.view_as(expected), SHAPE, precision=precision)

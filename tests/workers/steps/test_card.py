@@ -196,3 +196,22 @@ def test_a_network_without_a_folder_has_a_card_for_its_onnx(
     with chdir(tmp_path):
         exec(card.snippet(), {})
     assert capsys.readouterr().out.startswith("[")
+
+
+def test_a_card_lists_the_further_formats_that_were_written(tmp_path: Path) -> None:
+    card = card_of("text-classification", tmp_path)
+    assert "Further formats" not in card.text()
+    written = {
+        "format": "openvino-int8",
+        "files": {"openvino/a.xml": "aa", "openvino/a.bin": "bb"},
+        "size_bytes": 77,
+        "precision": "int8",
+        "agreement": 0.984,
+        "note": "in fp32: layers 2",
+        "error": "",
+    }
+    failed = {"format": "pt2", "files": {}, "error": "torch.export: no"}
+    text = replace(card, figures={**card.figures, "exports": [written, failed]}).text()
+    assert "| `openvino/a.xml` | 77 | int8 | 98.4% | in fp32: layers 2 |" in text
+    assert '{"INFERENCE_PRECISION_HINT": "f32"}' in text
+    assert "pt2" not in text
