@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 OPSET = 17
 IR_VERSION = 8
@@ -29,20 +29,20 @@ class Nodes:
         self.weights = weights
         self._norm, self._norm_eps = norm, norm_eps
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+        self._constants: dict[str, npt.NDArray[Any]] = {}
 
     def to_model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self._nodes, "snugnet", inputs, outputs, list(self._constants.values())
-        )
-        return helper.make_model(
-            graph,
+        model = helper.make_model(
+            helper.make_graph(self._nodes, "snugnet", inputs, outputs),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="snugnet",
         )
+        for name, value in self._constants.items():
+            store_(model.graph.initializer.add(), name, value)
+        return model
 
     # --- constants --------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ class Nodes:
 
     def constant(self, name: str, value: Array) -> str:
         if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self._constants[name] = np.ascontiguousarray(value)
         return name
 
     # --- operators --------------------------------------------------------------------------
@@ -126,6 +126,17 @@ class Nodes:
 
     def _silu(self, x: str, name: str) -> str:
         return self.op("Mul", [x, self.op("Sigmoid", [x], f"{name}.sigmoid")], name)
+
+
+def store_(tensor: onnx.TensorProto, name: str, value: npt.NDArray[Any]) -> None:
+    """Makes `tensor` hold `value`, whatever it held.
+
+    In its place: protobuf copies messages by way of their bytes, of which it takes 2 GiB at most.
+    """
+    tensor.Clear()
+    tensor.name, tensor.raw_data = name, value.tobytes()
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor.dims.extend(value.shape)
 
 
 def tensor_info(name: str, kind: int, size: Sequence[int | str]) -> onnx.ValueInfoProto:

@@ -41,3 +41,13 @@ def test_what_a_half_cannot_hold_stays_as_it_is(value: float) -> None:
     kept = [t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
     assert "layers.0.attn.q.weight" in kept
     assert "layers.0.attn.k.weight" not in kept
+
+
+def test_rows_of_a_table_are_cast_as_they_are_read_and_a_tied_head_as_a_matrix() -> None:
+    """A runtime that cannot fold the cast of a large table would repeat it in every run."""
+    for name, num_matrix_casts in (("bert", 0), ("gpt2", 1)):
+        nodes = halve_(built(name)).graph.node
+        (lookup,) = [n for n in nodes if n.op_type == "Gather" and "word" in n.input[0]]
+        assert lookup.input[0] == "embeddings.word.weight.stored"
+        casts = [n for n in nodes if n.op_type == "Cast" and n.input[0] == lookup.input[0]]
+        assert len(casts) == num_matrix_casts
