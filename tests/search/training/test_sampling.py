@@ -83,8 +83,8 @@ def test_updates_of_the_rarest_choice_are_what_sampling_does() -> None:
     counts: Counter[int] = Counter()
     for subnet in (s for step in sampled(total, **options) for s in step):
         if last in subnet.layers:
-            counts[subnet.num_heads[subnet.layers.index(last)]] += 1
-    assert len(counts) == len(SPACE.num_heads)
+            counts[subnet.ffn_dim[subnet.layers.index(last)]] += 1
+    assert len(counts) == len(SPACE.ffn_dim) > len(SPACE.num_heads)
     assert expected == pytest.approx(sum(counts.values()) / len(counts), rel=0.05)
 
 
