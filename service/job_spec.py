@@ -265,6 +265,12 @@ class MeasuringSpec(Strict):
     """Timed runs of each network in each round."""
 
 
+class RobustnessSpec(Strict):
+    rows: int = Field(default=200, ge=0, le=1000)
+    """Test rows at most on which every delivered file is asked how its answers hold; a large
+    model is asked for fewer. 0 leaves it out."""
+
+
 class JobSpec(Strict):
     """One search: a model, data, and one or more latency targets."""
 
@@ -281,6 +287,7 @@ class JobSpec(Strict):
     training: TrainingSpec = TrainingSpec()
     search: SearchSpec = SearchSpec()
     measuring: MeasuringSpec = MeasuringSpec()
+    robustness: RobustnessSpec = RobustnessSpec()
     exports: list[FormatName] = Field(default_factory=list)
     """Formats beside ONNX in which every winner is delivered too; one that a worker cannot write
     is left out with a warning."""

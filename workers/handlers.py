@@ -28,6 +28,7 @@ HANDLER_PATHS: Mapping[str, str] = {
         "package",
         "verify",
         "export",
+        "robustness",
         "report",
         "conclude",
     )

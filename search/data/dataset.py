@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-from search.data.documents import read_documents
+from search.data.documents import Documents, read_documents
 from search.data.images import read_images
 from search.data.splits import Splits
-from search.data.tagged import read_tagged_texts
-from search.data.texts import read_labelled_texts, read_plain_texts
+from search.data.tagged import TaggedTexts, read_tagged_texts
+from search.data.texts import (
+    LabelledTexts,
+    PlainTexts,
+    read_labelled_texts,
+    read_plain_texts,
+)
 from search.errors import InvalidInput
 from search.shape import TASKS
 
@@ -32,6 +37,9 @@ class Dataset(Protocol):
     def split(self, seed: int) -> Splits:
         """The same split for the same rows and seed, on every machine."""
 
+
+Texts = LabelledTexts | PlainTexts | TaggedTexts | Documents
+"""Data sets of whatever is read by a tokenizer."""
 
 Read = Callable[[Path, str, Mapping[str, str]], Dataset]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,25 @@ import torch
 from torch import Tensor
 
 from search.export.errors import converting
-from search.model.transformer import Batch, Output
+from search.model.transformer import Batch
 from search.shape import ModelShape
+from search.training.evaluate import Network, evaluate_one_by_one
 from search.training.rows import Rows
-from search.training.tasks import IGNORED, Scores, task_of
+from search.training.tasks import IGNORED, Scores
 
-FileNetwork = Callable[[Batch], Tensor]
-"""Logits of a batch, or the vectors of a model without a head."""
 Feed = dict[str, npt.NDArray[Any]]
 
 
 class OnnxNetwork:
-    """A file in ONNX Runtime on one thread."""
+    """A file, or the bytes of one, in ONNX Runtime on one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, model: Path | bytes) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        given = model if isinstance(model, bytes) else str(model)
         with converting("onnxruntime"):
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                given, options, providers=["CPUExecutionProvider"]
             )
         self._wanted = {given.name for given in self._session.get_inputs()}
 
@@ -56,7 +55,7 @@ def feed_of(batch: Batch, wanted: set[str]) -> Feed:
     }
 
 
-def open_network(path: Path) -> FileNetwork:
+def open_network(path: Path) -> Network:
     """By its suffix: .onnx, .xml (OpenVINO) or .pt2 (PyTorch); a blob has none and is ONNX.
 
     Raises:
@@ -79,7 +78,7 @@ def file_answers(path: Path, rows: Rows) -> Tensor:
     return answers_of(open_network(path), rows)
 
 
-def answers_of(network: FileNetwork, rows: Rows) -> Tensor:
+def answers_of(network: Network, rows: Rows) -> Tensor:
     """What `evaluate.predict` gives for a network, one row a call, as a deployed one is called."""
     answers = []
     for place in range(len(rows)):
@@ -90,10 +89,4 @@ def answers_of(network: FileNetwork, rows: Rows) -> Tensor:
 
 def evaluate_file(path: Path, rows: Rows, shape: ModelShape) -> Scores:
     """Score, loss and number of answers of every row."""
-    network, task = open_network(path), task_of(shape)
-    sums = torch.zeros(3, len(rows), dtype=torch.float64)
-    for place in range(len(rows)):
-        output = Output(network(rows.batch([place])), ())
-        found = task.scores(output, rows.labels_of([place]))
-        sums[:, place] = torch.cat([found.score, found.loss, found.count])
-    return Scores(*sums)
+    return evaluate_one_by_one(open_network(path), rows, shape)

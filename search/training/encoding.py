@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
-from search.data.dataset import Dataset
+from search.data.dataset import Dataset, Texts
 from search.data.documents import Documents
 from search.data.images import Images, Normalisation, check_image_size, read_normalisation
 from search.data.splits import SPLITS, Splits
@@ -68,6 +68,30 @@ def with_vectors(rows: Rows, teacher: ElasticTransformer) -> TokenRows:
     """The texts with the teacher's vectors as their labels, (rows, features)."""
     assert isinstance(rows, TokenRows)
     return replace(rows, labels=predict(teacher, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class TextReader:
+    """Reads further texts as those of a split were read: the tokenizer is put in order once."""
+
+    tokenizer: Tokenizer
+    shape: ModelShape
+    max_seq_len: int
+
+    def read(self, texts: Texts) -> TokenRows:
+        """A row each; of documents as many blocks as they fill.
+
+        Words beyond `max_seq_len` have no answer: texts that were changed may have become longer.
+        Labels of texts without any are (rows, 0), as `encode_splits` leaves them.
+        """
+        places = range(len(texts))
+        if isinstance(texts, Documents):
+            return _blocks(texts, self.tokenizer, self.max_seq_len, places)
+        self.tokenizer.enable_truncation(self.max_seq_len)
+        if isinstance(texts, TaggedTexts):
+            return _tagged_rows(texts, self.tokenizer, self.max_seq_len, places)
+        has_types = self.shape.has_token_type_input
+        return _text_rows(texts, self.tokenizer, places, has_types=has_types)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

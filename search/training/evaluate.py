@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from search.model.transformer import Batch, ElasticTransformer
+from search.model.transformer import Batch, ElasticTransformer, Output
 from search.shape import ModelShape
 from search.space import SubnetConfig
 from search.training.batches import ordered_batches
@@ -18,6 +18,8 @@ from search.training.rows import Rows
 from search.training.tasks import IGNORED, Scores, task_of
 
 R = TypeVar("R", bound=Rows)
+Network = Callable[[Batch], Tensor]
+"""Logits of a batch, or vectors, from wherever: a network in torch, an exported file."""
 
 BATCH_ROWS = 64
 # Of one batch, 64 MB in fp32: a vocabulary's for every token would soon fill the memory.
@@ -65,6 +67,22 @@ def evaluate_rows(
         labels = rows.labels_of(places).to(batch.inputs.device)
         found = task.scores(model(batch, subnet), labels)
         sums[:, places] = found.stacked()
+    return Scores(*sums)
+
+
+@torch.no_grad()
+def evaluate_one_by_one(network: Network, rows: Rows, shape: ModelShape) -> Scores:
+    """What `evaluate_rows` gives, one row a call, as a deployed network is called.
+
+    int8 scales its activations by what it is given: a batch's other rows would change a row's
+    answer.
+    """
+    task = task_of(shape)
+    sums = torch.zeros(3, len(rows), dtype=torch.float64)
+    for place in range(len(rows)):
+        output = Output(network(rows.batch([place])), ())
+        found = task.scores(output, rows.labels_of([place]))
+        sums[:, place] = torch.cat([found.score, found.loss, found.count])
     return Scores(*sums)
 
 

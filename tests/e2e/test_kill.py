@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = (
     *("prepare", "onboard", "teacher", "reorder", "supernet", "search", "baseline"),
-    *("shortlist", "distill", "package", "verify", "report", "conclude"),
+    *("shortlist", "distill", "package", "verify", "robustness", "report", "conclude"),
 )
 PATIENCE_SECONDS = 240.0
 ENVIRONMENT = {

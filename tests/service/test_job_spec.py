@@ -32,6 +32,14 @@ def test_a_short_spec_is_filled_with_defaults_and_survives_json() -> None:
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
 
 
+def test_robustness_is_measured_unless_a_job_asks_for_no_rows() -> None:
+    assert JobSpec.model_validate(spec()).robustness.rows == 200
+    assert JobSpec.model_validate(spec(robustness={"rows": 0})).robustness.rows == 0
+    field, reason = error_of(spec(robustness={"rows": 1001}))
+    assert field == "robustness.rows"
+    assert "1000" in reason
+
+
 @pytest.mark.parametrize(
     ("target", "field", "reason"),
     [

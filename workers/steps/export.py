@@ -37,8 +37,8 @@ def run(ctx: JobContext) -> StepResult:
 
 
 def next_step(ctx: JobContext, state: State) -> NewStep:
-    """When every file is measured: formats that are still to be written, then the report."""
-    kind = "report" if _first_missing(ctx, state) is None else "export"
+    """When every file is measured: formats that are still to be written, then how files hold."""
+    kind = "robustness" if _first_missing(ctx, state) is None else "export"
     return NewStep(kind=kind, input=state.dump())
 
 

@@ -22,6 +22,7 @@ from search.model.checkpoint import (
     check_model_folder,
 )
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
+from search.robustness.sample import Sample
 from search.shape import ModelShape
 from search.training.encoding import encode_splits
 from search.training.image_rows import ImageRows
@@ -153,10 +154,14 @@ def link_model(ctx: JobContext, folder: Path) -> Path:
 
 
 def _store_rows(ctx: JobContext, dataset: Dataset, folder: Path, shape: ModelShape) -> Blobs:
-    """Each split's rows, and the file that says how others are made alike."""
+    """Each split's rows, the file that says how others are made alike, and texts to change."""
     blobs = {}
     reader = folder / TOKENIZER_FILE
     max_seq_len, splits = ctx.spec.training.max_seq_len, dataset.split(ctx.seed)
+    sample = Sample.of(dataset, splits, max_seq_len)
+    if sample is not None:
+        sample.save(ctx.scratch / "sample.json")
+        blobs["sample"] = ctx.put_blob(ctx.scratch / "sample.json")
     for name, rows in encode_splits(dataset, splits, folder, shape, max_seq_len=max_seq_len):
         path = ctx.scratch / f"{name}.safetensors"
         rows.save(path)

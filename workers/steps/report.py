@@ -44,7 +44,7 @@ def run(ctx: JobContext) -> StepResult:
     state = State.parse(ctx.input)
     rows = load_rows(ctx, state.blobs.test)
     profiles = [_profile(ctx, profile) for profile in state.profiles]
-    first = _first_measured(state)
+    first = state.first_measured
     report: dict[str, Any] = {
         # `profiles` has all of them.
         "device": profiles[state.profiles.index(first)]["device"],
@@ -155,6 +155,7 @@ def _unsearched(
         "onnx": UNSEARCHED_NAMES[precision],
         "sha256": measured.onnx,
         **_judged(ctx, state, measured.onnx, rows),
+        "robustness": state.robustness.get(measured.onnx),
         "p50_ms": measured.p50_ms,
         "p95_ms": measured.p95_ms,
         **_energy(measured),
@@ -194,6 +195,7 @@ def _target(
     )
     return figures | {
         **judged,
+        "robustness": state.robustness.get(target.onnx),
         "quality_kept": (
             None if baseline_quality is None else state.task.kept(quality, baseline_quality)
         ),
@@ -220,21 +222,9 @@ def _judged(ctx: JobContext, state: State, onnx: str, rows: Rows) -> dict[str, A
     shape = state.model_shape
     scores = evaluate_file(ctx.blob(onnx), rows, shape)
     within = interval(
-        scores.score.numpy(), scores.count.numpy(), num_compared=len(_judged_files(state))
+        scores.score.numpy(), scores.count.numpy(), num_compared=len(state.delivered_files)
     )
     return {"quality": quality_of(scores, shape).value, "quality_interval": within.to_dict()}
-
-
-def _judged_files(state: State) -> set[str]:
-    """SHA-256 of every file whose quality on the test split a reader may compare."""
-    first = _first_measured(state)
-    unsearched = [file.onnx for file in (first.baseline, first.quantized) if file]
-    return {*unsearched, *(target.onnx for target in state.targets if target.onnx)}
-
-
-def _first_measured(state: State) -> ProfileState:
-    """The first profile in which anything was measured."""
-    return next((p for p in state.profiles if p.baseline), state.profiles[0])
 
 
 def _store(ctx: JobContext, state: State, report: dict[str, Any]) -> list[NewArtifact]:

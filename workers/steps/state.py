@@ -21,13 +21,15 @@ class Frozen(BaseModel):
 
 class Blobs(Frozen):
     """SHA-256 of the rows of each split, of the file that says how others are read like them (the
-    tokenizer's, or the images' preprocessor's), and of the parts of the model."""
+    tokenizer's, or the images' preprocessor's), of some of the test split's texts, and of the
+    parts of the model."""
 
     train: str
     search: str
     validation: str
     test: str
     reader: str
+    sample: str | None = None
     teacher: str | None = None
     supernet: str | None = None
 
@@ -179,6 +181,8 @@ class State(Frozen):
     current_target: int = 0
     baseline_onnx: str | None = None
     quantized_onnx: str | None = None
+    robustness: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By SHA-256 of a file, what each measure found so far."""
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
@@ -202,6 +206,19 @@ class State(Frozen):
     @property
     def profile(self) -> ProfileState:
         return self.profiles[self.current_profile]
+
+    @property
+    def first_measured(self) -> ProfileState:
+        """The first profile in which anything was measured."""
+        return next((p for p in self.profiles if p.baseline), self.profiles[0])
+
+    @property
+    def delivered_files(self) -> tuple[str, ...]:
+        """SHA-256 of every file whose figures a reader may compare, each once."""
+        first = self.first_measured
+        unsearched = [file.onnx for file in (first.baseline, first.quantized) if file]
+        found = (target.onnx for target in self.targets)
+        return tuple(dict.fromkeys([*unsearched, *filter(None, found)]))
 
     def with_profile(self, **changes: Any) -> State:
         """With the current profile changed."""

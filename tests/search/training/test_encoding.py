@@ -15,7 +15,13 @@ from search.data.texts import LabelledTexts, PlainTexts
 from search.errors import InvalidInput
 from search.shape import ModelShape
 from search.training.batches import TokenRows
-from search.training.encoding import encode_splits, load_rows, load_tokenizer, with_vectors
+from search.training.encoding import (
+    TextReader,
+    encode_splits,
+    load_rows,
+    load_tokenizer,
+    with_vectors,
+)
 from search.training.evaluate import evaluate
 from search.training.image_rows import ImageRows
 from search.training.rows import Rows
@@ -141,6 +147,19 @@ def test_a_split_without_a_token_to_predict_is_refused(tmp_path: Path) -> None:
     dataset = replace(DOCUMENTS, texts=("x", *DOCUMENTS.texts[1:]))
     with pytest.raises(InvalidInput, match="without two tokens in a row"):
         encode(dataset, write_bytes(tmp_path), replace(GPT2, vocab_size=300, num_labels=300))
+
+
+def test_further_texts_are_read_as_those_of_a_split(tmp_path: Path) -> None:
+    rows = encode(LABELLED, write_wordpiece(tmp_path), PAIRS, 5)["test"]
+    reader = TextReader(load_tokenizer(tmp_path / "tokenizer.json"), PAIRS, 5)
+    text = replace(LABELLED, texts=("b",), labels=(0,), pairs=("newton",))
+    for read, kept in ((reader.read(text), rows), (reader.read(text), rows)):
+        assert isinstance(kept, TokenRows)
+        assert isinstance(kept.token_types, torch.Tensor)
+        assert torch.equal(read.tokens, kept.tokens)
+        assert read.token_types is not None
+        assert torch.equal(read.token_types, kept.token_types)
+        assert torch.equal(read.labels, kept.labels)
 
 
 def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ UNSEARCHED_FIELDS = {
     "p95_ms",
     "size_bytes",
     "params",
+    "robustness",
 }
 PREDICTOR_FIELDS = {
     "num_measurements",
@@ -43,7 +44,7 @@ PREDICTOR_FIELDS = {
 }
 TARGET_FIELDS = {
     *("budget_ms", "predicted_ms", "p50_ms", "p95_ms", "quality", "quality_kept", "size_bytes"),
-    *("params", "speedup", "onnx", "sha256", "repairs", "stages"),
+    *("params", "speedup", "onnx", "sha256", "repairs", "stages", "robustness"),
 }
 TARGET_FILES = {
     *("tokenizer.json", "model.safetensors", "config.json", "modeling_snugnet.py"),
@@ -258,6 +259,7 @@ def test_metrics_hold_the_lineage(
         metrics = json.loads(stored[f"target-{index}/metrics.json"].read_text())
         assert metrics["sha256"] == target["sha256"]
         assert metrics["stages"] == target["stages"]
+        assert metrics["robustness"] == target["robustness"]
         assert metrics["job"] == {
             "id": whole_job.job.id,
             "spec": whole_job.job.spec,

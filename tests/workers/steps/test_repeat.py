@@ -121,7 +121,9 @@ def test_a_job_whose_every_step_was_killed_is_the_same_job(
         finished = workshop.steps(job_id)
         assert {step.attempts for step in finished} == {3}
         assert killer.deaths["publish"] == len(finished)
-        assert killer.deaths["write"] > len(finished) / 2
+        # A measure of robustness writes nothing before its step's end.
+        writing = [step for step in finished if step.kind != "robustness"]
+        assert killer.deaths["write"] > len(writing) / 2
         assert killer.deaths["write"] + killer.deaths["finish"] == 2 * len(finished)
         evaluations = workshop.evaluations(job_id)
         places = Counter((e.source, e.generation, e.index_in_generation) for e in evaluations)

@@ -27,6 +27,21 @@ BRIEF = {
 LABELLED = ("pair-classification", "token-classification", "image-classification")
 
 
+# Measures of robustness beside those that every task has.
+MORE = {
+    "pair-classification": ("calibration", "word_swaps"),
+    "token-classification": ("calibration",),
+    "image-classification": ("calibration",),
+    "sentence-embedding": (),
+    "language-modelling": (),
+}
+
+
+def found_of(robustness: dict[str, Any]) -> set[str]:
+    """Measures that say something of a network."""
+    return {name for name, found in robustness.items() if found is not None}
+
+
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -121,6 +136,7 @@ def test_a_job_ends_with_a_network_that_keeps_its_budget(
         (target,) = report["targets"]
         assert report["task"] == task
         assert target["is_met"]
+        assert found_of(target["robustness"]) == {"noise", "agreement", "bit_flips", *MORE[task]}
         folder = tmp_path / "delivered"
         folder.mkdir()
         for artifact in artifacts:

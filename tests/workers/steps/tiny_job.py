@@ -88,6 +88,7 @@ def spec(model_upload: str, data_upload: str, **parts: Any) -> dict[str, Any]:
             "max_networks": 5,
             "max_age_hours": 0,
         },
+        "robustness": {"rows": 24},
         "seed": 5,
         **parts,
     }

@@ -1,0 +1,1 @@
+"""How a network's answers hold when its input or its stored weights are disturbed."""
