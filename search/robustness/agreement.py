@@ -19,7 +19,7 @@ from search.training.tasks import Task, answers, num_answers, task_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """Label and probability loyalty (Xu et al., arXiv 2109.03228, section 3).
+    """Label and probability loyalty (Xu et al., arXiv 2109.03228).
 
     Attributes:
         share: of answers that are the teacher's label (of vectors: mean cosine).

@@ -1,7 +1,7 @@
 """Typing errors in a text: letters swapped with the next one, left out, put in or mistyped.
 
-The four kinds and their mix follow the noise that Belinkov and Bisk (arXiv 1711.02173, section
-4.2) and Pruthi et al. (arXiv 1905.11268, section 3) disturb words by.
+The kinds are those by which Belinkov and Bisk (arXiv 1711.02173) and Pruthi et al. (arXiv
+1905.11268) disturb words, drawn with equal chances.
 """
 
 from __future__ import annotations

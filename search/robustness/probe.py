@@ -87,7 +87,7 @@ class TextProbe:
 class ImageProbe:
     """Images, with normal noise on every pixel: `rate` is its deviation, as a share of the range.
 
-    As in the corruptions of Hendrycks and Dietterich (arXiv 1903.12261, section 4.1).
+    As in the corruptions of Hendrycks and Dietterich (arXiv 1903.12261).
     """
 
     shape: ModelShape

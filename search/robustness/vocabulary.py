@@ -49,8 +49,8 @@ class Vocabulary:
     def alike(self, word: str) -> list[str]:
         """Other words about as long, as frequent, and as telling of each label.
 
-        The last of these stands for the word vectors that TextFooler (arXiv 1907.11932, section
-        2) chooses synonyms by: without it a word would be replaced by its opposite, and the
+        The last of these stands for the word vectors that TextFooler (arXiv 1907.11932)
+        chooses synonyms by: without it a word would be replaced by its opposite, and the
         right answer with it. It is the distance of total variation of the shares of labels.
         """
         place = self._places.get(word)

@@ -65,7 +65,7 @@ def measure_word_swaps(
 ) -> WordSwaps:
     """Of a classifier of texts or pairs, on so many evenly spaced rows.
 
-    Greedy as TextFooler (arXiv 1907.11932, section 2): of a few changes that one is kept which
+    Greedy as TextFooler (arXiv 1907.11932): of a few changes that one is kept which
     takes most from the right label's probability. A change swaps two neighbouring words, or puts
     a word of the training split in the place of another; see `Vocabulary.alike`.
     """
