@@ -150,6 +150,8 @@ class GenerationRun:
 
     def advance(self, missing: Mapping[int, Genotype]) -> bool:
         """Evaluates children by their index; False when the step's time is up before the last."""
+        if not missing:
+            return True  # a baseline looks at its finished generations in every step
         rivals = self.evaluator.rivals(self._before(), self.task)
         candidates = [
             Candidate(subnet=self.task.space.decode(found), index=index, genotype=found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from search.choosing import believed_qualities
@@ -95,8 +95,9 @@ def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
     """
     latencies = Latencies.of(ctx, state)
     target = state.target
-    believed = _believed(ctx, state)
-    evaluations = [e for e in _distinct(ctx) if e.fingerprint not in target.rejected]
+    known = _distinct(ctx)
+    believed = _believed(state, known)
+    evaluations = [e for e in known if e.fingerprint not in target.rejected]
     if not evaluations:
         return []
     subnets = [SubnetConfig.from_dict(e.subnet) for e in evaluations]
@@ -126,10 +127,9 @@ def _distinct(ctx: JobContext) -> list[Evaluation]:
     return list(found.values())
 
 
-def _believed(ctx: JobContext, state: State) -> dict[str, float]:
+def _believed(state: State, evaluations: Sequence[Evaluation]) -> dict[str, float]:
     """Quality of every network by its fingerprint; one that was given up early is taken for what
     it was given up at."""
-    evaluations = _distinct(ctx)
     own = {e.fingerprint: float(e.metrics["quality"]) for e in evaluations}
     num_rows = max((e.metrics["num_rows"] for e in evaluations), default=0)
     whole = [e for e in evaluations if e.metrics["num_rows"] == num_rows]
