@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import MINILM, report_result
-from benchmarks.hardware_awareness import WORKLOAD, load_supernet, state_of
-from benchmarks.local_device import fit_predictor
+from benchmarks.common import report_result
+from benchmarks.hardware_awareness import learn_device, load_supernet, state_of
 from benchmarks.movie_supernet import MovieSupernet, read_rows
 from predictors.workload_predictor import WorkloadPredictor
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
@@ -74,15 +73,7 @@ class _Study:
         self._supernet: MovieSupernet = load_supernet(state, rows, self._effort)
         self._space: SearchSpace = self._supernet.space
         self._sample: Rows = in_fair_order(rows["search"].spread(self._effort.search_rows))
-        self._predictor: WorkloadPredictor
-        self._predictor, _ = fit_predictor(
-            self._space,
-            MINILM,
-            WORKLOAD,
-            num_networks=self._effort.measured,
-            num_holdout=self._effort.held_out,
-            seed=SEED,
-        )
+        self._predictor: WorkloadPredictor = learn_device(self._space, self._effort)[0]
         self._qualities: dict[SubnetConfig, float] = {}
 
     def figures(self) -> dict[str, Any]:

@@ -140,6 +140,18 @@ def load_supernet(state: Path, rows: Mapping[str, Rows], effort: Effort) -> Movi
     return supernet
 
 
+def learn_device(space: SearchSpace, effort: Effort) -> tuple[WorkloadPredictor, dict[str, Any]]:
+    """A predictor of this machine at the workload, and its fit report."""
+    return fit_predictor(
+        space,
+        MINILM,
+        WORKLOAD,
+        num_networks=effort.measured,
+        num_holdout=effort.held_out,
+        seed=SEED,
+    )
+
+
 class _Study:
     def __init__(self, state: Path, effort: Effort) -> None:
         self._effort = effort
@@ -149,20 +161,10 @@ class _Study:
         self._known = self._kept.qualities()
         self._supernet: MovieSupernet = load_supernet(state, self._rows, effort)
         self._space = self._supernet.space
-        self._predictor, self._fit = self._kept.predictor() or self._learnt()
+        self._predictor, self._fit = self._kept.predictor() or learn_device(self._space, effort)
         self._kept.save_predictor(self._predictor, self._fit)
         print(f"predictor: {self._fit}", flush=True)
         self._loosest_ms = max(effort.budgets) * self._predictor.reference_ms
-
-    def _learnt(self) -> tuple[WorkloadPredictor, dict[str, Any]]:
-        return fit_predictor(
-            self._space,
-            MINILM,
-            WORKLOAD,
-            num_networks=self._effort.measured,
-            num_holdout=self._effort.held_out,
-            seed=SEED,
-        )
 
     def figures(self) -> dict[str, Any]:
         winners: list[Winner] = []
