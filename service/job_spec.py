@@ -187,8 +187,9 @@ class TrainingSpec(Strict):
     max_epochs: float = Field(default=20, gt=0, le=1000, allow_inf_nan=False)
     """No winner is distilled for more epochs than this."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto` takes bf16 where the processor has it and it is faster; fp16 needs a GPU."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    """`auto` takes what is fastest on the worker's processor; tf32 (fp32 whose products are
+    rounded) and fp16 need a GPU."""
 
     @model_validator(mode="after")
     def _teacher_is_there(self) -> Self:

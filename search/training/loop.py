@@ -26,7 +26,7 @@ from search.training.optimizer import (
     adamw,
     trained_parameters,
 )
-from search.training.precision import autocast
+from search.training.precision import autocast, products_in
 
 LossesAt = Callable[[int], Iterable[Tensor]]
 """The losses of a step, each computed when asked for and its graph freed before the next, so that
@@ -78,7 +78,8 @@ class TrainingRun:
         self.model.train()
         losses: list[float] = []
         while not self.is_finished:
-            losses.append(self._take_step(losses_at))
+            with products_in(self.precision):
+                losses.append(self._take_step(losses_at))
             if self._group.is_agreed(should_stop(), self._device):
                 break
         return sum(losses) / len(losses) if losses else float("nan")

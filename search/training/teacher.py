@@ -11,6 +11,7 @@ from search.training.batches import ordered_batches
 from search.training.order import to_device
 from search.training.rows import Rows
 
+CPU = torch.device("cpu")
 MAX_KEPT_BYTES = 4 * 1024**3
 BYTES_PER_HIDDEN = 2
 
@@ -75,6 +76,7 @@ class TeacherOutputs:
         self._teacher = teacher
         self._shape = teacher.shape
         self._device = next(teacher.parameters()).device
+        self._store_device = _store_device(self._device, teacher.shape, rows.lengths, relations)
         self._offsets = torch.cat([torch.zeros(1), rows.lengths]).long().cumsum(0)
         self._kept: dict[str, Tensor] = {}
         self._layers = hidden_layers
@@ -117,14 +119,13 @@ class TeacherOutputs:
         if name not in self._kept:
             size = (int(self._offsets[-1]), *values.shape[2:])
             shape = size if has_tokens else (num_rows, *values.shape[1:])
-            self._kept[name] = torch.empty(shape, dtype=values.dtype)
-        kept = self._kept[name]
-        if not has_tokens:
-            kept[places] = values.cpu()
-            return
-        for row, place in enumerate(places):
-            start, end = self._offsets[place], self._offsets[place + 1]
-            kept[start:end] = values[row, : end - start]
+            self._kept[name] = torch.empty(shape, dtype=values.dtype, device=self._store_device)
+        kept, values = self._kept[name], values.to(self._store_device)
+        if has_tokens:
+            tokens_RT, is_real_RT = self._tokens_of(places, values.shape[1])
+            kept[tokens_RT[is_real_RT]] = values[is_real_RT]
+        else:
+            kept[places] = values
 
     def _has_tokens(self, name: str) -> bool:
         return name != "logits" or self._shape.answers_per_token
@@ -140,12 +141,29 @@ class TeacherOutputs:
         return self._kept["logits"][places].to(self._device)
 
     def _padded(self, name: str, places: list[int], batch: Batch) -> Tensor:
-        kept = self._kept[name]
-        padded = torch.zeros(*batch.attention_mask.shape, *kept.shape[1:], dtype=kept.dtype)
-        for row, place in enumerate(places):
-            start, end = self._offsets[place], self._offsets[place + 1]
-            padded[row, : end - start] = kept[start:end]
+        """Of every token of a batch, (rows, tokens, ...); zeros where the batch has padding."""
+        tokens_RT, is_real_RT = self._tokens_of(places, batch.attention_mask.shape[1])
+        padded = self._kept[name][tokens_RT]
+        padded[~is_real_RT] = 0
         return padded.to(self._device)
+
+    def _tokens_of(self, places: list[int], width: int) -> tuple[Tensor, Tensor]:
+        """Where a batch's tokens are kept, and which of them are no padding: (rows, width)."""
+        starts, ends = self._offsets[places], self._offsets[[place + 1 for place in places]]
+        tokens_RT = starts[:, None] + torch.arange(width)
+        is_real_RT = tokens_RT < ends[:, None]
+        tokens_RT = tokens_RT.clamp(max=int(self._offsets[-1]) - 1)
+        return tokens_RT.to(self._store_device), is_real_RT.to(self._store_device)
+
+
+def _store_device(
+    device: torch.device, shape: ModelShape, lengths: Tensor, relations: bool
+) -> torch.device:
+    """With the teacher where it fits into half of what is free: a GPU would wait for copies."""
+    if device.type != "cuda":
+        return CPU
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if kept_bytes(shape, lengths, relations=relations) < free / 2 else CPU
 
 
 _RELATIONS = ("queries", "keys", "values")

@@ -24,6 +24,7 @@ from search.model.checkpoint import (
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
 from search.robustness.sample import Sample
 from search.shape import ModelShape
+from search.training.distributed import training_device
 from search.training.encoding import encode_splits
 from search.training.image_rows import ImageRows
 from search.training.precision import choose_precision
@@ -88,7 +89,7 @@ def _read_files(ctx: JobContext) -> State:
         model_sha256=_weights_sha256(model_files),
         profiles=places.states,
         profiles_of_target=places.of_target,
-        training_precision=choose_precision(spec.training.precision),
+        training_precision=choose_precision(spec.training.precision, shape, training_device()),
         weight_bits=places.weight_bits,
         space=space.to_dict(),
         blobs=_store_rows(ctx, dataset, folder, shape),

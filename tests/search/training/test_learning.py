@@ -14,7 +14,6 @@ from search.training.loop import TrainingRun
 from search.training.losses import DistillationLoss
 from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
-from search.training.precision import choose_precision
 from search.training.supernet import finetuning_losses
 from search.training.teacher import TeacherOutputs
 from tests.search.small import MIXED, SHAPE, network, task
@@ -74,8 +73,3 @@ def test_distillation_teaches_a_student_what_its_teacher_knows(precision: str) -
     assert rest < first
     assert distillation.quality().loss < before.loss
     assert distillation.quality().value > 0.85
-
-
-def test_a_wanted_precision_is_taken_and_auto_finds_one() -> None:
-    assert choose_precision("bf16") == "bf16"
-    assert choose_precision("auto") in ("fp32", "bf16")
