@@ -90,9 +90,10 @@ class StageData:
     tokenizer: Spec | None = None
     texts: tuple[str, ...] = ()
 
-    def batches(self) -> Iterator[tuple[Batch, Tensor]]:
-        """A few of the training split, with their labels."""
-        order = BatchOrder(self.task.train, self.task.batch_size, self.seed)
+    def batches_for(self, model: ElasticTransformer) -> Iterator[tuple[Batch, Tensor]]:
+        """A few of the training split, with their labels, where the model is."""
+        device = next(model.parameters()).device
+        order = BatchOrder(self.task.train, self.task.batch_size, self.seed, device=device)
         for step in range(min(self.num_batches, order.steps_per_epoch)):
             _, batch, labels = order[step]
             yield batch, labels
@@ -120,7 +121,7 @@ def apply_masks_(model: ElasticTransformer, masks: Masks) -> None:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, mask in masks.items():
-            parameters[name].mul_(mask)
+            parameters[name].mul_(mask.to(parameters[name].device))
 
 
 def copied(model: ElasticTransformer) -> ElasticTransformer:

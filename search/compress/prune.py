@@ -151,7 +151,7 @@ ImportanceOf = Callable[[ElasticTransformer, StageData], Importance]
 
 
 def _first_order(model: ElasticTransformer, data: StageData) -> Importance:
-    return measure_importance(model, data.batches(), task_of(model.shape).loss)
+    return measure_importance(model, data.batches_for(model), task_of(model.shape).loss)
 
 
 def _magnitude(model: ElasticTransformer, _data: StageData) -> Importance:
@@ -166,7 +166,7 @@ def _activation(model: ElasticTransformer, data: StageData) -> Importance:
     norms = InputNorms(model)
     model.eval()
     with torch.no_grad(), around_linears(model, norms.around):
-        for batch, _ in data.batches():
+        for batch, _ in data.batches_for(model):
             model(batch)
     weights = dict(model.named_parameters())
 

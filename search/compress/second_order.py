@@ -101,7 +101,7 @@ def _inverse(gradients: list[Tensor]) -> Tensor:
     # The damping has to fit the curvature: gradients of a small loss are small.
     scale = float(torch.stack([g.square().mean() for g in gradients]).mean())
     damping = max(DAMPING, 0.1 * scale)
-    inverse = torch.eye(BLOCK).repeat(len(blocks), 1, 1) / damping
+    inverse = torch.eye(BLOCK, device=blocks.device).repeat(len(blocks), 1, 1) / damping
     for gradient in gradients:
         g = _blocks(gradient).unsqueeze(2)
         product = inverse @ g

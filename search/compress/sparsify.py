@@ -173,7 +173,7 @@ def _remove_(
     """Zero the least of the weights, in place; those of a second order move the others too."""
     config = replace(config, sparsity=sparsity) if config.pattern == "unstructured" else config
     if config.score == "second-order":
-        fisher = BlockFisher.measure(model, data.batches())
+        fisher = BlockFisher.measure(model, data.batches_for(model))
         masks = masks_of(fisher.scores(), config)
         fisher.remove_(masks)
     else:
@@ -192,9 +192,11 @@ def _wanda(model: ElasticTransformer, data: StageData) -> Scores:
     norms = InputNorms(model)
     model.eval()
     with torch.no_grad(), around_linears(model, norms.around):
-        for batch, _ in data.batches():
+        for batch, _ in data.batches_for(model):
             model(batch)
-    return {name: size * norms[name] for name, size in _magnitude(model, data).items()}
+    return {
+        name: size * norms[name].to(size.device) for name, size in _magnitude(model, data).items()
+    }
 
 
 _SCORES: Mapping[str, Callable[[ElasticTransformer, StageData], Scores]] = {
@@ -238,4 +240,5 @@ def _two_of_four(score: Tensor) -> Tensor:
     groups = score[:, :whole].reshape(rows, -1, 4)
     kept = torch.zeros_like(groups, dtype=torch.bool)
     kept.scatter_(2, groups.topk(2, dim=2).indices, value=True)
-    return torch.cat([kept.reshape(rows, whole), torch.ones(rows, columns - whole) > 0], 1)
+    rest = torch.ones(rows, columns - whole, dtype=torch.bool, device=score.device)
+    return torch.cat([kept.reshape(rows, whole), rest], 1)

@@ -48,6 +48,7 @@ def taught(
     """
     network = network if before_step else replace(network, model=copied(network.model))
     model, masks = network.model, network.masks
+    device = next(model.parameters()).device
     distillation = Distillation(
         model,
         network.subnet,
@@ -63,7 +64,7 @@ def taught(
         _preceded(distillation.losses_at, keep_zeros), should_stop=lambda: False
     )
     keep_zeros(num_steps)
-    model.eval()
+    model.to(device).eval()
     return network
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +36,11 @@ def measure_importance(
     model.eval()
     sizes = model.sizes
     queries = model.shape.queries_per_group
+    ones = partial(torch.ones, requires_grad=True, device=next(model.parameters()).device)
     gates = Gates(
-        tuple(torch.ones(n // queries, requires_grad=True) for n in sizes.num_heads),
-        tuple(torch.ones(n, requires_grad=True) for n in sizes.ffn_dim),
-        torch.ones(sizes.width_in(model.shape), requires_grad=True),
+        tuple(ones(n // queries) for n in sizes.num_heads),
+        tuple(ones(n) for n in sizes.ffn_dim),
+        ones(sizes.width_in(model.shape)),
     )
     wanted = [*gates.heads, *gates.neurons, gates.features]
     total = [torch.zeros_like(gate) for gate in wanted]
@@ -50,7 +52,7 @@ def measure_importance(
         count += 1
     if not count:
         raise ValueError("importance needs at least one batch")
-    means = [sum_ / count for sum_ in total]
+    means = [(sum_ / count).cpu() for sum_ in total]
     depth = sizes.num_layers
     return Importance(tuple(means[:depth]), tuple(means[depth:-1]), means[-1])
 

@@ -59,6 +59,13 @@ class Output:
     hidden: tuple[Tensor, ...]
     relations: tuple[Tensor, ...] = ()
 
+    def to(self, device: torch.device) -> Output:
+        return Output(
+            self.logits.to(device),
+            tuple(x.to(device) for x in self.hidden),
+            tuple(x.to(device) for x in self.relations),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Gates:

@@ -52,7 +52,9 @@ class LiveTeacher:
     @torch.no_grad()
     def __call__(self, places: list[int], batch: Batch) -> Output:
         del places
-        return self._teacher(batch)  # type: ignore[no-any-return]
+        device = next(self._teacher.parameters()).device
+        output: Output = self._teacher(to_device(batch, device))
+        return output.to(batch.inputs.device)
 
 
 class TeacherOutputs:
@@ -89,7 +91,8 @@ class TeacherOutputs:
                     self._store(name, values, places, len(rows))
 
     def __call__(self, places: list[int], batch: Batch) -> Output:
-        """As the teacher itself would answer; layers that were not kept are empty tensors."""
+        """As the teacher itself would answer, where the batch is; layers that were not kept are
+        empty tensors."""
         hidden = [torch.empty(0)] * (self._teacher.sizes.num_layers + 1)
         for layer in self._layers:
             hidden[layer + 1] = self._padded(f"hidden/{layer}", places, batch).float()
@@ -98,7 +101,8 @@ class TeacherOutputs:
             relations = tuple(
                 self._padded(name, places, batch).float().transpose(1, 2) for name in _RELATIONS
             )
-        return Output(self._logits(places, batch), tuple(hidden), relations)
+        found = Output(self._logits(places, batch), tuple(hidden), relations)
+        return found.to(batch.inputs.device)
 
     @property
     def num_bytes(self) -> int:
