@@ -2,9 +2,10 @@
 
 One supernet, one predictor, and as many evaluations for each way to choose a network: a search by
 predicted latency; the same search by FLOPs, its finds then filtered by latency; networks whose
-layers are all alike; and random ones. What each is believed to be best within a budget (see
-`search.choosing`) is distilled for a short while and judged on the test split, and all of them are
-timed in one session. Budgets are shares of the unsearched fp32 model's latency.
+layers are all alike; and random ones. What each is believed to be best within a budget, of several
+depths (see `search.choosing`), is distilled for a short while; the best on the validation and
+search splits is judged on the test split, and all winners are timed in one session. Budgets are
+shares of the unsearched fp32 model's latency.
 
 Then precision: a search in which every third of the layers has a precision of its own (joint)
 against the fp32 search whose networks are quantized afterwards (sequential), both distilled under
@@ -30,13 +31,13 @@ import torch
 
 from benchmarks.common import MINILM, report_result
 from benchmarks.equal_terms import Bools, Point, geometric_mean, paired_points, speedups
-from benchmarks.kept import Kept
+from benchmarks.kept import Judged, Kept
 from benchmarks.local_device import fit_predictor, measure_networks, weight_bits
 from benchmarks.movie_supernet import BATCH_SIZE, MovieSupernet, read_rows, trained
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.baselines import hardware_agnostic, uniform_networks
-from search.choosing import believed_qualities
+from search.choosing import believed_qualities, shortlist
 from search.compress.distill import Distillation, TaskData
 from search.costs import flops
 from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
@@ -45,6 +46,7 @@ from search.objectives import LATENCY, QUALITY, Floats
 from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import evaluate, evaluate_rows, quality_of
+from search.training.precision import choose_precision
 from search.training.rows import Rows
 from search.training.together import evaluate_together
 
@@ -66,6 +68,7 @@ class Effort:
     population: int = 20
     generations: int = 8
     search_rows: int = 600
+    raced: int = 3
     # Of a network that takes all of the original's time: faster ones get as many more as they
     # are faster, as a job's networks do.
     distillation_steps: int = 20
@@ -81,6 +84,7 @@ QUICK = Effort(
     population=6,
     generations=2,
     search_rows=64,
+    raced=2,
     distillation_steps=2,
     budgets=(1 / 2, 1 / 6),
 )
@@ -164,6 +168,7 @@ class _Study:
         self._predictor, self._fit = self._kept.predictor() or learn_device(self._space, effort)
         self._kept.save_predictor(self._predictor, self._fit)
         print(f"predictor: {self._fit}", flush=True)
+        self._precision = choose_precision("auto", MINILM)
         self._loosest_ms = max(effort.budgets) * self._predictor.reference_ms
 
     def figures(self) -> dict[str, Any]:
@@ -191,6 +196,7 @@ class _Study:
             "workload": WORKLOAD.to_dict(),
             "effort": {k: getattr(self._effort, k) for k in self._effort.__slots__},
             "predictor": self._fit,
+            "training_precision": self._precision,
             "original_ms": original_ms,
             "original_accuracy": evaluate(self._supernet.teacher, self._rows["test"]).value,
             "test_rows": len(self._rows["test"]),
@@ -287,34 +293,39 @@ class _Study:
         believed = believed_qualities(self._space, found, own)
         winners = []
         for budget in self._effort.budgets:
-            within = np.flatnonzero(latencies_ms <= budget * self._predictor.reference_ms)
-            if len(within):
-                best = int(within[believed[within].argmax()])
-                winners.append(self._winner(study, method, budget, found[best], own[best]))
+            within = np.flatnonzero(latencies_ms <= budget * self._predictor.reference_ms).tolist()
+            subnets = [found[place] for place in within]
+            raced = [
+                (self._judged(subnets[place]), within[place])
+                for place in shortlist(subnets, believed[within].tolist(), self._effort.raced)
+            ]
+            if not raced:
+                continue
+            judged, place = max(raced, key=lambda r: r[0].chosen_by)
+            winner = Winner(
+                study=study,
+                method=method,
+                budget=budget,
+                subnet=found[place],
+                predicted_ms=float(latencies_ms[place]),
+                inherited=own[place],
+                is_right=judged.is_right,
+                loss=judged.loss,
+            )
+            print(f"{study} {method} {budget:.3f}: {winner.quality:.1%}", flush=True)
+            winners.append(winner)
         return winners
 
-    def _winner(
-        self, study: str, method: str, budget: float, subnet: SubnetConfig, inherited: float
-    ) -> Winner:
-        name = f"{study}-{method}-{budget:.3f}-{subnet.fingerprint}"
-        is_right, loss = self._kept.judged(name) or self._distilled(subnet, budget)
-        self._kept.save_judged(name, is_right, loss)
-        winner = Winner(
-            study=study,
-            method=method,
-            budget=budget,
-            subnet=subnet,
-            predicted_ms=float(self._predictor.predict([subnet]).mean_ms[0]),
-            inherited=inherited,
-            is_right=is_right,
-            loss=loss,
-        )
-        print(f"{study} {method} {budget:.3f}: {winner.quality:.1%}", flush=True)
-        return winner
+    def _judged(self, subnet: SubnetConfig) -> Judged:
+        """Of a network after its distillation, or as an earlier run kept it."""
+        name = f"distilled-{subnet.fingerprint}"
+        judged = self._kept.judged(name) or self._distilled(subnet)
+        self._kept.save_judged(name, judged)
+        return judged
 
-    def _distilled(self, subnet: SubnetConfig, budget: float) -> tuple[Bools, float]:
-        """What is right on the test split, and the loss there."""
+    def _distilled(self, subnet: SubnetConfig) -> Judged:
         effort = self._effort
+        share = float(self._predictor.predict([subnet]).mean_ms[0]) / self._predictor.reference_ms
         student = extract(self._supernet.model, subnet)
         data = TaskData(
             self._rows["train"], self._rows["validation"], self._supernet.target_of, BATCH_SIZE
@@ -324,15 +335,23 @@ class _Study:
             subnet,
             data,
             total_steps=min(
-                effort.max_distillation_steps, round(effort.distillation_steps / budget)
+                effort.max_distillation_steps, round(effort.distillation_steps / share)
             ),
             learning_rate=DISTILLATION_RATE,
             seed=SEED,
-            precision="fp32",
+            precision=self._precision,
         )
         distillation.run.advance(distillation.losses_at, should_stop=lambda: False)
+        chosen_by = [
+            evaluate_rows(student, self._rows[split], subnet.renumbered()).score
+            for split in ("validation", "search")
+        ]
         scores = evaluate_rows(student, self._rows["test"], subnet.renumbered())
-        return scores.score.numpy() > 0.5, float(scores.loss.mean())
+        return Judged(
+            is_right=scores.score.numpy() > 0.5,
+            loss=float(scores.loss.mean()),
+            chosen_by=float(torch.cat(chosen_by).mean()),
+        )
 
 
 def _flops_of(subnet: SubnetConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,19 @@ import numpy as np
 from benchmarks.equal_terms import Bools
 from predictors.workload_predictor import WorkloadPredictor
 from search.space import SubnetConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """A trained network: which rows of the test split it answers rightly, and its loss there.
+
+    Attributes:
+        chosen_by: its accuracy on the rows that networks are chosen by.
+    """
+
+    is_right: Bools
+    loss: float
+    chosen_by: float
 
 
 class Kept:
@@ -39,13 +53,15 @@ class Kept:
     def save_predictor(self, predictor: WorkloadPredictor, report: Mapping[str, Any]) -> None:
         self._write("predictor", {"predictor": predictor.to_json(), "report": report})
 
-    def judged(self, name: str) -> tuple[Bools, float] | None:
-        """Which rows a trained network answers rightly, and its loss."""
+    def judged(self, name: str) -> Judged | None:
         found = self._read(name)
-        return None if found is None else (np.array(found["is_right"], dtype=bool), found["loss"])
+        if found is None:
+            return None
+        return Judged(**{**found, "is_right": np.array(found["is_right"], dtype=bool)})
 
-    def save_judged(self, name: str, is_right: Bools, loss: float) -> None:
-        self._write(name, {"is_right": is_right.astype(int).tolist(), "loss": loss})
+    def save_judged(self, name: str, judged: Judged) -> None:
+        entry = {**asdict(judged), "is_right": judged.is_right.astype(int).tolist()}
+        self._write(name, entry)
 
     def _read(self, name: str) -> Any:
         path = self._folder / f"{name}.json"

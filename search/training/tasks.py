@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,11 @@ class Scores:
     def stacked(self) -> Tensor:
         """All of it in host memory, (3, rows)."""
         return torch.stack([self.score, self.loss, self.count]).cpu()
+
+
+def joined(scores: Sequence[Scores]) -> Scores:
+    """Of the rows of several splits, one after the other."""
+    return Scores(*torch.cat([s.stacked() for s in scores], dim=1))
 
 
 class Task(ABC):

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from search.choosing import FEWEST, believed_qualities
+from search.choosing import FEWEST, believed_qualities, shortlist
 from search.space import SearchSpace, SubnetConfig
 from tests.search.small import SHAPE
 
@@ -51,3 +51,20 @@ def test_networks_beyond_those_that_are_fitted_are_predicted() -> None:
     believed = believed_qualities(SPACE, subnets, truth.tolist())
     assert len(believed) == len(subnets)
     assert np.corrcoef(believed, truth)[0, 1] > 0.98
+
+
+def of_depth(num_layers: int, ffn_dim: int) -> SubnetConfig:
+    layers = tuple(range(num_layers))
+    return SubnetConfig(
+        layers=layers, num_heads=(1,) * num_layers, ffn_dim=(ffn_dim,) * num_layers
+    )
+
+
+def test_a_shortlist_has_the_best_of_every_depth_before_a_second_of_one() -> None:
+    subnets = [of_depth(1, 16), of_depth(1, 32), of_depth(2, 16), of_depth(2, 32), of_depth(3, 16)]
+    believed = [0.9, 0.95, 0.7, 0.6, 0.8]
+    assert shortlist(subnets, believed, 3) == [1, 4, 2]
+    assert shortlist(subnets, believed, 4) == [1, 0, 4, 2]
+    assert shortlist(subnets, believed, 1) == [1]
+    assert shortlist(subnets, believed, 9) == [1, 0, 4, 2, 3]
+    assert shortlist([], [], 3) == []

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from search.choosing import believed_qualities
+from search.choosing import believed_qualities, shortlist
 from search.compress.distill import Distillation
 from search.model.extract import extract
 from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
-from search.training.evaluate import Quality
+from search.training.evaluate import Quality, evaluate_rows, quality_of
 from search.training.loop import save_weights
+from search.training.tasks import joined
 from service.evaluations import Evaluation
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
-from workers.steps.data import load_network, set_threads, task_data
+from workers.steps.data import load_network, load_rows, set_threads, task_data
 from workers.steps.latencies import Latencies
 from workers.steps.state import StageRecord, State
 from workers.steps.training import drop_checkpoint, loss_of, settings_of
@@ -85,7 +86,8 @@ def run(ctx: JobContext) -> StepResult:
 
 
 def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
-    """The evaluated networks that keep the bound and are believed to be most accurate.
+    """The evaluated networks that keep the bound and are believed to be most accurate, of several
+    depths.
 
     Those of the random baseline count too: they have been paid for.
 
@@ -116,7 +118,12 @@ def choose_candidates(ctx: JobContext, state: State) -> list[Choice]:
         if within:
             break
     within.sort(key=_preference)
-    return within[: ctx.spec.training.shortlist_size]
+    places = shortlist(
+        [choice.subnet for choice in within],
+        [choice.believed_quality for choice in within],
+        ctx.spec.training.shortlist_size,
+    )
+    return [within[place] for place in places]
 
 
 def _distinct(ctx: JobContext) -> list[Evaluation]:
@@ -148,6 +155,8 @@ def _preference(choice: Choice) -> tuple[float, float, float]:
 def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[Raced]:
     supernet = load_network(ctx, state, state.blobs.supernet)
     data = task_data(ctx, state)
+    # Weights learn from neither; the more rows, the less of the choice is luck.
+    unseen = (data.validation, load_rows(ctx, state.blobs.search))
     for candidate in candidates:
         ctx.check_abort()
         subnet = candidate.subnet
@@ -165,7 +174,8 @@ def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[R
         )
         distillation.run.advance(distillation.losses_at, should_stop=ctx.should_abort)
         ctx.check_abort()
-        yield Raced(candidate, student, distillation.quality())
+        scores = [evaluate_rows(student, rows, subnet.renumbered()) for rows in unseen]
+        yield Raced(candidate, student, quality_of(joined(scores), state.model_shape))
 
 
 def _give_up(ctx: JobContext, state: State) -> StepResult:
