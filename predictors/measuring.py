@@ -139,9 +139,12 @@ class _Bench:
             # Not the name of a network that is built.
             file = self.folder / f"{network.key}.blob.onnx"
             self.fetch_blob(network.blob, file)
+        shape = self.spec.shape
+        if network.vocab_size is not None:
+            shape = replace(shape, vocab_size=min(shape.vocab_size, network.vocab_size))
         return Network(
             key=network.key,
-            shape=self.spec.shape,
+            shape=shape,
             subnet=network.subnet,
             folder=self.folder,
             file=file,

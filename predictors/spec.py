@@ -32,12 +32,14 @@ MAX_REPEATS = 200
 class NetworkSpec:
     """A network to build from `subnet` with random weights, or a file to fetch by its SHA-256.
 
-    Of a file, `subnet` only says what it is, for whoever reads the result.
+    Of a file, `subnet` only says what it is, for whoever reads the result, and `vocab_size` how
+    many words it knows if they are fewer than the shape's.
     """
 
     key: str
     subnet: SubnetConfig | None = None
     blob: str | None = None
+    vocab_size: int | None = None
 
     def __post_init__(self) -> None:
         if not KEY_PATTERN.fullmatch(self.key):  # it becomes a file name
@@ -46,6 +48,8 @@ class NetworkSpec:
             raise InvalidInput(f"networks.{self.key}", "needs a subnet or a blob")
         if self.blob is not None and not BLOB_PATTERN.fullmatch(self.blob):
             raise InvalidInput(f"networks.{self.key}.blob", f"{self.blob!r} is no SHA-256")
+        if self.vocab_size is not None and (self.blob is None or self.vocab_size < 1):
+            raise InvalidInput(f"networks.{self.key}.vocab_size", "is of a file, and at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = {"key": self.key}
@@ -53,17 +57,20 @@ class NetworkSpec:
             data["subnet"] = self.subnet.to_dict()
         if self.blob is not None:
             data["blob"] = self.blob
+        if self.vocab_size is not None:
+            data["vocab_size"] = self.vocab_size
         return data
 
     @classmethod
     def from_dict(cls, data: object, path: str = "network") -> Self:
         fields = Fields(data, path)
-        fields.refuse_others(("key", "subnet", "blob"))
+        fields.refuse_others(("key", "subnet", "blob", "vocab_size"))
         subnet = fields.value("subnet") if fields.has("subnet") else None
         return cls(
             key=fields.text("key"),
             subnet=None if subnet is None else as_subnet(subnet, fields.at("subnet")),
             blob=fields.text("blob") if fields.has("blob") else None,
+            vocab_size=fields.integer("vocab_size", 1) if fields.has("vocab_size") else None,
         )
 
 

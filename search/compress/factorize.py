@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.compress.configs import FactorizeConfig
 from search.compress.network import Compressed, StageData
-from search.errors import InvalidInput
+from search.compress.suitability import check_suits
 from search.model.transformer import ElasticTransformer
 from search.training.batches import TokenRows
 
@@ -21,12 +21,7 @@ def factorize(network: Compressed, config: FactorizeConfig, data: StageData) -> 
         InvalidInput: the network has no table, has it as its head too, or was factorized before.
     """
     shape = network.model.shape
-    if shape.reads_images:
-        raise InvalidInput(config.kind, "this model reads images, and has no word table")
-    if shape.has_tied_head:
-        raise InvalidInput(config.kind, "the word table is the head too, and cannot be narrower")
-    if shape.word_rank:
-        raise InvalidInput(config.kind, "the word table is one of a lower rank already")
+    check_suits(config, shape)
     assert isinstance(data.task.train, TokenRows)
     counts = torch.bincount(data.task.train.tokens.long(), minlength=shape.vocab_size)
     rank = max(1, round(config.rank * network.model.sizes.width_in(shape)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -18,9 +18,29 @@ from search.errors import InvalidInput
 from search.model.extract import extract
 from search.model.transformer import Batch, ElasticTransformer
 from search.space import SubnetConfig
+from search.training.loop import LossesAt, TrainingRun
 from search.training.order import BatchOrder
 
 Masks = Mapping[str, Tensor]
+
+
+class Memory(Protocol):
+    """What a training keeps from step to step beside its run: masks, or scores that add up."""
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+
+
+Advance = Callable[[TrainingRun, LossesAt, Memory | None], None]
+"""Brings a run of a stage to its end. One that is cut into slices raises where a slice ends, and
+is given the same runs again, in the same order, to go on with."""
+
+
+def to_the_end(run: TrainingRun, losses_at: LossesAt, memory: Memory | None) -> None:
+    del memory
+    run.advance(losses_at, should_stop=lambda: False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,7 @@ class StageData:
         tokenizer: what tokenizer.json says that the rows were made with; only a vocabulary that
             is trimmed needs it.
         texts: more of what the network will read, whose tokens stay in such a vocabulary.
+        advance: all training of a stage goes through it.
     """
 
     task: TaskData
@@ -89,6 +110,7 @@ class StageData:
     num_batches: int = 12
     tokenizer: Spec | None = None
     texts: tuple[str, ...] = ()
+    advance: Advance = to_the_end
 
     def batches_for(self, model: ElasticTransformer) -> Iterator[tuple[Batch, Tensor]]:
         """A few of the training split, with their labels, where the model is."""

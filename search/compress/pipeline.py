@@ -5,7 +5,7 @@ What a stage does not buy is reported all the same: that is what a recipe is run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,9 @@ from search.compress.vocabulary import fallen_share
 from search.costs import peak_memory_bytes
 from search.training.evaluate import evaluate
 
-LatencyOf = Callable[[Compressed], float]
-"""ms of a network where it is to run: measured, or predicted from its `SubnetConfig`."""
+LatencyOf = Callable[[Compressed], float | None]
+"""ms of a network where it is to run: measured, or predicted from its `SubnetConfig`; None where
+that says nothing of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,17 +57,27 @@ class CompressionTarget:
         min_quality: on the validation split. A stage that goes below is taken back, unless a later
             one may make up for it: see `grace`.
         grace: how far below `min_quality` a network may be as long as stages follow that train.
+        max_latency_ms: no stage may make a network slower than this.
     """
 
     cost: Literal["latency_ms", "size_bytes", "flops", "num_params", "num_zeros"] = "latency_ms"
     min_quality: float = -float("inf")
     grace: float = 1.0
+    max_latency_ms: float = float("inf")
 
-    def of(self, figures: Figures) -> float:
-        value = getattr(figures, self.cost)
-        if value is None:
-            raise ValueError("latency_ms is the target's cost, and nothing tells it")
-        return -float(value) if self.cost == "num_zeros" else float(value)
+    def saved(self, before: Figures, after: Figures) -> float:
+        """Of the cost; 0 where a latency is not known."""
+        values = [getattr(figures, self.cost) for figures in (before, after)]
+        if None in values:
+            return 0.0
+        saved = float(values[0] - values[1])
+        return -saved if self.cost == "num_zeros" else saved
+
+    def exceeds(self, before: Figures, after: Figures) -> bool:
+        """Whether a stage made the network too slow, which it was not, or not as much, before."""
+        if before.latency_ms is None or after.latency_ms is None:
+            return False
+        return after.latency_ms > max(self.max_latency_ms, before.latency_ms)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +115,13 @@ def run_recipe(
         checkpoints: a folder that holds what every stage made: a run that was stopped goes on
             after the last of them, with the same result.
     """
+    if target.cost == "latency_ms" and latency_of is None:
+        raise ValueError("latency_ms is the target's cost, and nothing tells it")
     before = figures_of(network, data, latency_of)
     for place, config in enumerate(recipe.stages):
         tried = _restored_or_applied(network, config, data, checkpoints, place)
         after = figures_of(tried, data, latency_of)
-        is_kept, reason = _judged(before, after, target, recipe.stages[place + 1 :])
+        is_kept, reason = judged(before, after, target, recipe.stages[place + 1 :])
         report = StageReport(
             config=config, before=before, after=after, is_kept=is_kept, reason=reason
         )
@@ -133,23 +146,29 @@ def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | Non
     )
 
 
-def _judged(
+def judged(
     before: Figures,
     after: Figures,
     target: CompressionTarget,
-    following: tuple[StageConfig, ...],
+    following: Sequence[StageConfig],
 ) -> tuple[bool, str]:
     """Whether the stage helps the target, and why."""
     can_recover = any(stage.phase == "training" for stage in following)
     floor = target.min_quality - (target.grace if can_recover else 0.0)
-    if after.quality < floor:
-        return False, f"quality {after.quality:.4f} is below {floor:.4f}"
-    saved = target.of(before) - target.of(after)
+    # What is too low already may rise without getting there at once.
+    if after.quality < min(floor, before.quality):
+        return False, f"quality {after.quality:.4f} is below {min(floor, before.quality):.4f}"
+    if target.exceeds(before, after):
+        return False, (
+            f"{after.latency_ms:.3f} ms are more than the {target.max_latency_ms:.3f} ms allowed"
+        )
+    saved = target.saved(before, after)
     if saved > 0:
-        return True, f"lowers {target.cost}"
+        return True, f"{'adds' if target.cost == 'num_zeros' else 'lowers'} {target.cost}"
     if saved == 0 and after.quality > before.quality:
         return True, f"raises quality by {after.quality - before.quality:.4f}"
-    return False, f"neither lowers {target.cost} nor raises quality"
+    change = "adds" if target.cost == "num_zeros" else "lowers"
+    return False, f"neither {change} {target.cost} nor raises quality"
 
 
 # --- checkpoints --------------------------------------------------------------------------------

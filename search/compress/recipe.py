@@ -7,8 +7,20 @@ read from JSON through the list of known stages alone, so that a file can name n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from dataclasses import asdict, dataclass
+from math import isfinite
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from search.errors import InvalidInput
 
@@ -60,11 +72,54 @@ def stage_from_dict(data: Mapping[str, Any], field: str = "stage") -> StageConfi
     if kind not in _KINDS:
         raise InvalidInput(f"{field}.kind", f"{kind!r} is not one of {sorted(_KINDS)}")
     config = _KINDS[kind]
-    known = {entry.name for entry in fields(config)}
-    settings = {name: value for name, value in data.items() if name != "kind"}
-    if unknown := sorted(settings.keys() - known):
-        raise InvalidInput(f"{field}.{unknown[0]}", f"{kind} has {sorted(known)}")
-    return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    hints = settings_of(config)
+    settings = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in data.items()
+        if name != "kind"
+    }
+    if unknown := sorted(settings.keys() - hints.keys()):
+        raise InvalidInput(f"{field}.{unknown[0]}", f"{kind} has {sorted(hints)}")
+    for name, value in settings.items():
+        if not _is_a(value, hints[name]):
+            wanted = getattr(hints[name], "__name__", str(hints[name]))
+            raise InvalidInput(f"{field}.{name}", f"must be of type {wanted}, got {value!r}")
+    try:
+        return config(**settings)
+    except InvalidInput as error:
+        # A config names its setting by its kind, since it does not know where it stands.
+        name = error.field.removeprefix(f"{kind}.")
+        raise InvalidInput(f"{field}.{name}", error.reason) from None
+
+
+def settings_of(config: type[StageConfig]) -> dict[str, Any]:
+    """Types of a technique's settings, by name."""
+    hints = get_type_hints(config)
+    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
+
+
+def stage_kinds() -> Mapping[str, type[StageConfig]]:
+    """Every technique that a recipe may name, by its name."""
+    return dict(_KINDS)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a setting's type; a whole number is a float too."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is_a(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
+        return isinstance(value, tuple) and all(map(_is_a, value, kinds))
+    if hint is None:
+        return value is None
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    if hint is float:
+        return isinstance(value, int | float) and isfinite(value)
+    return isinstance(value, hint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

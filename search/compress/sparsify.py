@@ -62,15 +62,15 @@ def _gradually(network: Compressed, config: SparsifyConfig, data: StageData) -> 
     num_steps = data.num_steps(config.epochs)
     model = network.model
     update_at = _update_steps(num_steps)
-    masks: Masks = {}
+    rising = _RisingMasks()
 
     def before_step(step: int) -> None:
-        nonlocal masks
         if step in update_at:
             model.eval()
-            masks = _remove_(model, config, data, sparsity_at(step, num_steps, config.sparsity))
+            sparsity = sparsity_at(step, num_steps, config.sparsity)
+            rising.masks = _remove_(model, config, data, sparsity)
             model.train()
-        apply_masks_(model, masks)
+        apply_masks_(model, rising.masks)
 
     network = taught(
         network,
@@ -78,8 +78,22 @@ def _gradually(network: Compressed, config: SparsifyConfig, data: StageData) -> 
         num_steps=num_steps,
         learning_rate=config.learning_rate,
         before_step=before_step,
+        memory=rising,
     )
-    return replace(network, masks=masks)
+    return replace(network, masks=rising.masks)
+
+
+class _RisingMasks:
+    """Those of the last update."""
+
+    def __init__(self) -> None:
+        self.masks: Masks = {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.masks)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.masks = dict(tensors)
 
 
 def _update_steps(num_steps: int) -> frozenset[int]:
@@ -108,6 +122,7 @@ def _by_movement(network: Compressed, config: SparsifyConfig, data: StageData) -
             num_steps=num_steps,
             learning_rate=config.learning_rate,
             before_step=before_step,
+            memory=moved,
         )
     apply_masks_(model, moved.masks)
     return replace(network, masks=moved.masks)
@@ -129,6 +144,13 @@ class _Movement:
         for name, weight in self._weights.items():
             stack.add(weight.register_hook(self._adding(name)))  # type: ignore[no-untyped-call]
         return stack
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self._scores)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, scores in self._scores.items():
+            scores.copy_(tensors[name])
 
     def mask(self, sparsity: float) -> None:
         self.masks = masks_of(self._scores, replace(self._config, sparsity=max(sparsity, 1e-9)))

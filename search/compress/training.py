@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.compress.configs import DistillConfig
 from search.compress.distill import Distillation
-from search.compress.network import Compressed, StageData, apply_masks_, copied
+from search.compress.network import Compressed, Memory, StageData, apply_masks_, copied
 from search.training.loop import LossesAt
 from search.training.losses import DistillationLoss
 
@@ -38,6 +38,7 @@ def taught(
     learning_rate: float,
     weights: Mapping[str, float] | None = None,
     before_step: BeforeStep | None = None,
+    memory: Memory | None = None,
 ) -> Compressed:
     """A copy of the network after `num_steps` of distillation.
 
@@ -45,6 +46,7 @@ def taught(
         weights: of the parts of the loss; see `DistillationLoss`.
         before_step: called with the number of each step; without it the masks are applied. It may
             change the model in place, which it is given by `network` being a copy already.
+        memory: what `before_step` keeps between steps, if it does.
     """
     network = network if before_step else replace(network, model=copied(network.model))
     model, masks = network.model, network.masks
@@ -60,9 +62,7 @@ def taught(
         loss=DistillationLoss.for_shape(model.shape, **(weights or {})),
     )
     keep_zeros = before_step or (lambda _: apply_masks_(model, masks))
-    distillation.run.advance(
-        _preceded(distillation.losses_at, keep_zeros), should_stop=lambda: False
-    )
+    data.advance(distillation.run, _preceded(distillation.losses_at, keep_zeros), memory)
     keep_zeros(num_steps)
     model.to(device).eval()
     return network

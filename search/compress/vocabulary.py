@@ -16,6 +16,7 @@ from torch import Tensor
 from search.compress.configs import TrimVocabularyConfig
 from search.compress.network import Compressed, StageData
 from search.compress.pieces import Spec, kept_ids
+from search.compress.suitability import check_suits
 from search.errors import InvalidInput
 from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
@@ -34,16 +35,9 @@ def trim_vocabulary(
             trimmed, or a language model would lose tokens that it is trained on.
     """
     shape = network.model.shape
-    if shape.reads_images:
-        raise InvalidInput(config.kind, "this model reads images, and has no vocabulary")
+    check_suits(config, shape)
     if data.tokenizer is None:
         raise InvalidInput(config.kind, "needs the tokenizer that the rows were made with")
-    if shape.task == "language-modelling" and config.min_count > 1:
-        raise InvalidInput(
-            f"{config.kind}.min_count",
-            "must be 1 for a language model: its teacher speaks in whole tokens, and cannot say "
-            "which piece of one comes next",
-        )
     counts = _counts(data, shape)
     used = (counts >= config.min_count).nonzero().flatten()
     kept = torch.tensor(kept_ids(data.tokenizer, used.tolist()))

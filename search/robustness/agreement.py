@@ -14,7 +14,7 @@ from search.shape import ModelShape
 from search.training.confidence import Interval, interval
 from search.training.evaluate import Network
 from search.training.rows import Rows
-from search.training.tasks import Task, answers, num_answers, task_of
+from search.training.tasks import answers, num_answers, task_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +39,28 @@ class Agreement:
 
 @torch.no_grad()
 def measure_agreement(
-    network: Network, teacher: Network, rows: Rows, shape: ModelShape
+    network: Network,
+    teacher: Network,
+    rows: Rows,
+    shape: ModelShape,
+    *,
+    teacher_rows: Rows | None = None,
 ) -> Agreement:
-    """Both are asked row by row: a vocabulary's logits of all rows would not fit in memory."""
+    """Both are asked row by row: a vocabulary's logits of all rows would not fit in memory.
+
+    Args:
+        teacher_rows: the same inputs as the teacher reads them, if it has another vocabulary. Of a
+            row's answers as many are compared as both have.
+    """
     task = task_of(shape)
     same, divergence, counts = np.zeros((3, len(rows)))
     for place in range(len(rows)):
-        batch, labels = rows.batch([place]), rows.labels_of([place])
-        mine, theirs = network(batch).float(), teacher(batch).float()
+        mine, labels = _answers(network, rows, place)
+        theirs, _ = _answers(teacher, teacher_rows or rows, place)
+        count = min(len(mine), len(theirs))
+        mine, theirs, labels = mine[:count], theirs[:count], labels[:count]
         counts[place] = num_answers(labels)
-        same[place] = counts[place] * _same(task, mine, theirs, labels)
+        same[place] = counts[place] * task.agreement(mine, theirs)
         apart = task.divergence(Output(mine, ()), Output(theirs, ()), labels)
         divergence[place] = counts[place] * float(apart)
     return Agreement(
@@ -59,7 +71,7 @@ def measure_agreement(
     )
 
 
-def _same(task: Task, mine: Tensor, theirs: Tensor, labels: Tensor) -> float:
-    if not labels.is_floating_point():
-        mine, theirs = answers(mine, labels)[0], answers(theirs, labels)[0]
-    return task.agreement(mine, theirs)
+def _answers(network: Network, rows: Rows, place: int) -> tuple[Tensor, Tensor]:
+    """(answers, labels) of a row, and what each should be."""
+    found, labels = network(rows.batch([place])).float(), rows.labels_of([place])
+    return (found, labels) if labels.is_floating_point() else answers(found, labels)

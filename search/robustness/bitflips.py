@@ -23,7 +23,7 @@ from search.training.tasks import num_answers, task_of
 
 RATES = (1e-6, 1e-5, 1e-4, 1e-3)
 NUM_TRIALS = 5
-STORED_AS = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8)
+STORED_AS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
 
 OpenModel = Callable[[bytes], Network]
 
@@ -63,7 +63,7 @@ class BitFlips:
 
 
 class StoredBits:
-    """The matrices of an ONNX file as it stores them: fp32, or int8."""
+    """The matrices of an ONNX file as it stores them: fp32, fp16 or int8."""
 
     def __init__(self, path: Path) -> None:
         self._model = onnx.load(path)

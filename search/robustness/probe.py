@@ -62,6 +62,13 @@ class TextProbe:
     def shape(self) -> ModelShape:
         return self.reader.shape
 
+    def read_by(self, reader: TextReader) -> Self:
+        """The same texts and answers for a network of another vocabulary."""
+        rows = reader.read(self.texts)
+        if self._has_vectors:
+            rows = replace(rows, labels=self.rows.labels)
+        return replace(self, reader=reader, rows=rows)
+
     def noised(self, rate: float, seed: int) -> TokenRows:
         alphabet = alphabet_of(strings_of(self.texts))
         if not alphabet:

@@ -48,6 +48,7 @@ class Subject:
         network: it in use; that of the file where there is one.
         path: its exported file; None for a network in torch, whose bits are in no file.
         teacher: what it is to agree with; None for that one itself.
+        teacher_probe: the same texts as the teacher reads them, if its vocabulary is another.
         open_model: see `measure_bit_flips`.
     """
 
@@ -56,6 +57,7 @@ class Subject:
     seed: int
     path: Path | None = None
     teacher: Network | None = None
+    teacher_probe: Probe | None = None
     open_model: OpenModel = OnnxNetwork
 
     @property
@@ -111,8 +113,16 @@ def _calibration(subject: Subject) -> Calibration | None:
 def _agreement(subject: Subject) -> Agreement | None:
     if subject.teacher is None:
         return None
-    probe = subject.probe
-    return measure_agreement(subject.network, subject.teacher, probe.rows, probe.shape)
+    probe, other = subject.probe, subject.teacher_probe
+    if other is not None and probe.shape.task == "language-modelling":
+        return None  # their next tokens are of two vocabularies
+    return measure_agreement(
+        subject.network,
+        subject.teacher,
+        probe.rows,
+        probe.shape,
+        teacher_rows=None if other is None else other.rows,
+    )
 
 
 def _bit_flips(subject: Subject) -> BitFlips | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from search.compress.configs import (
 from search.compress.recipe import CompressionRecipe
 from search.errors import InvalidInput
 
+FIRST = "recipe.stages[0]"
 RECIPE = CompressionRecipe(
     stages=(
         TrimVocabularyConfig(min_count=2),
@@ -44,22 +46,27 @@ def test_a_recipe_survives_json() -> None:
         ({"stages": [{"kind": "prune", "kept": 1}]}, "recipe.stages[0].kept", "importance"),
         ({"stages": {"kind": "prune"}}, "recipe.stages", "list"),
         ({"version": 2, "stages": []}, "recipe.version", "1 is read here"),
-        ({"stages": [{"kind": "sparsify", "sparsity": 1}]}, "sparsify.sparsity", "between 0"),
-        ({"stages": [{"kind": "sparsify", "sparsity": 0}]}, "sparsify.sparsity", "between 0"),
-        ({"stages": [{"kind": "sparsify", "score": "movement"}]}, "sparsify.epochs", "training"),
+        ({"stages": [{"kind": "sparsify", "sparsity": 1}]}, f"{FIRST}.sparsity", "between 0"),
+        ({"stages": [{"kind": "sparsify", "sparsity": 0}]}, f"{FIRST}.sparsity", "between 0"),
+        ({"stages": [{"kind": "sparsify", "sparsity": "a"}]}, f"{FIRST}.sparsity", "type float"),
+        ({"stages": [{"kind": "sparsify", "sparsity": True}]}, f"{FIRST}.sparsity", "type float"),
+        ({"stages": [{"kind": "sparsify", "score": 1}]}, f"{FIRST}.score", "type str"),
+        ({"stages": [{"kind": "prune", "num_layers": 1.5}]}, f"{FIRST}.num_layers", "type int"),
+        ({"stages": [{"kind": "distill", "epochs": math.inf}]}, f"{FIRST}.epochs", "float"),
+        ({"stages": [{"kind": "sparsify", "score": "movement"}]}, f"{FIRST}.epochs", "training"),
         (
             {"stages": [{"kind": "sparsify", "sparsity": 0.6, "pattern": "2:4"}]},
-            "sparsify.sparsity",
+            f"{FIRST}.sparsity",
             "0.5 with 2:4",
         ),
-        ({"stages": [{"kind": "prune", "keep": 0}]}, "prune.keep", "above 0"),
+        ({"stages": [{"kind": "prune", "keep": 0}]}, f"{FIRST}.keep", "above 0"),
         (
             {"stages": [{"kind": "trim-vocabulary", "min_count": 0}]},
-            "trim-vocabulary.min_count",
+            f"{FIRST}.min_count",
             "at least 1",
         ),
-        ({"stages": [{"kind": "factorize", "rank": 0}]}, "factorize.rank", "above 0"),
-        ({"stages": [{"kind": "distill", "epochs": 0}]}, "distill.epochs", "above 0"),
+        ({"stages": [{"kind": "factorize", "rank": 0}]}, f"{FIRST}.rank", "above 0"),
+        ({"stages": [{"kind": "distill", "epochs": 0}]}, f"{FIRST}.epochs", "above 0"),
     ],
 )
 def test_what_a_recipe_cannot_be_is_named(data: dict[str, Any], field: str, match: str) -> None:

@@ -1,0 +1,35 @@
+"""A compressed network as an ONNX file: its own vocabulary, masks as zeros, weights as stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.compress.network import Compressed
+from search.export.errors import ExportFailed
+from search.export.external import save_onnx
+from search.export.graph import build_onnx
+from search.export.half import halve_
+from search.export.package import export_onnx
+from search.model.extract import to_arrays
+
+
+def stored_precision(network: Compressed) -> str:
+    """Of the file: what its weights are stored in."""
+    return network.format or network.subnet.precision
+
+
+def write_file(network: Compressed, path: Path) -> Path:
+    """Writes `path`.
+
+    Raises:
+        ExportFailed: no file holds weights of the network's format.
+    """
+    if network.format is None:
+        return export_onnx(network.model, network.subnet, path)
+    if network.format != "fp16" or network.subnet.precision != "fp32":
+        raise ExportFailed(
+            f"no file has {network.format} weights of a network in {network.subnet.precision}"
+        )
+    graph = build_onnx(network.model.shape, network.model.sizes, to_arrays(network.model))
+    save_onnx(halve_(graph), path)
+    return path

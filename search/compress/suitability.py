@@ -1,0 +1,91 @@
+"""Whether a network of a shape can take a stage, before anything is loaded. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from search.compress.configs import FactorizeConfig, TrimVocabularyConfig
+from search.compress.recipe import StageConfig
+from search.errors import InvalidInput
+from search.shape import ModelShape
+
+FILE_FORMATS: Mapping[str, tuple[str, ...]] = {"fp16": ("onnxruntime", "openvino")}
+"""Formats of weights that an exported file has, beside a `SubnetConfig`'s own precisions, and the
+runtimes that read it."""
+
+
+def check_suits(config: StageConfig, shape: ModelShape) -> None:
+    """Raises: InvalidInput, whose field is the kind or its setting, when the shape has no such
+    part, or its task does not allow it."""
+    check = _CHECKS.get(type(config))
+    if check is not None:
+        check(config, shape)
+
+
+def check_recipe_suits(stages: Sequence[StageConfig], shape: ModelShape) -> None:
+    """The same for stages in a row. Raises: InvalidInput naming the place."""
+    for place, config in enumerate(stages):
+        try:
+            check_suits(config, shape)
+        except InvalidInput as error:
+            _, _, setting = error.field.partition(".")
+            field = f"stages[{place}]" + (f".{setting}" if setting else "")
+            raise InvalidInput(field, f"{config.kind}: {error.reason}") from None
+        if isinstance(config, FactorizeConfig):
+            shape = replace(shape, word_rank=1)  # of whatever rank, it is not done twice
+
+
+def check_stored(
+    stages: Sequence[StageConfig], runtimes: Mapping[str, Sequence[str]], user: str
+) -> None:
+    """Raises: InvalidInput naming the stage whose format no file has that a runtime reads.
+
+    Args:
+        runtimes: that the network may run in, with the precisions in which they compute.
+        user: who runs it there, for the message.
+    """
+    able = {precision for precisions in runtimes.values() for precision in precisions}
+    able |= {name for name, readers in FILE_FORMATS.items() if set(readers) & runtimes.keys()}
+    for place, config in enumerate(stages):
+        wanted = format_of(config)
+        if wanted is not None and wanted not in able:
+            raise InvalidInput(
+                f"stages[{place}].format",
+                f"{user} runs in {' or '.join(runtimes)}, which has no file of {wanted} weights "
+                f"here; it has {', '.join(sorted(able))}",
+            )
+
+
+def format_of(config: StageConfig) -> str | None:
+    """How a stage stores weights; None where it leaves that as it is."""
+    wanted = getattr(config, "format", None)
+    return None if wanted is None else str(wanted)
+
+
+def _check_trimming(config: TrimVocabularyConfig, shape: ModelShape) -> None:
+    if shape.reads_images:
+        raise InvalidInput(config.kind, "this model reads images, and has no vocabulary")
+    if shape.task == "language-modelling" and config.min_count > 1:
+        raise InvalidInput(
+            f"{config.kind}.min_count",
+            "must be 1 for a language model: its teacher speaks in whole tokens, and cannot say "
+            "which piece of one comes next",
+        )
+
+
+def _check_factorizing(config: FactorizeConfig, shape: ModelShape) -> None:
+    if shape.reads_images:
+        raise InvalidInput(config.kind, "this model reads images, and has no word table")
+    if shape.has_tied_head:
+        raise InvalidInput(config.kind, "the word table is the head too, and cannot be narrower")
+    if shape.word_rank:
+        raise InvalidInput(config.kind, "the word table is one of a lower rank already")
+
+
+# A config's check takes that config: the table says which.
+_CHECKS: dict[type[StageConfig], Callable[[Any, ModelShape], None]] = {
+    TrimVocabularyConfig: _check_trimming,
+    FactorizeConfig: _check_factorizing,
+}
