@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from search.export.formats import FormatName
+from service.compress_spec import CompressField, CompressSpec
 from service.schemas import DataColumns, Name, Strict, TaskName
 from service.validation import WrongField
 
@@ -289,6 +290,9 @@ class JobSpec(Strict):
     search: SearchSpec = SearchSpec()
     measuring: MeasuringSpec = MeasuringSpec()
     robustness: RobustnessSpec = RobustnessSpec()
+    compress: CompressField = CompressSpec()
+    """Stages that compress each target's winner further, each kept only if it helps."""
+
     exports: list[FormatName] = Field(default_factory=list)
     """Formats beside ONNX in which every winner is delivered too; one that a worker cannot write
     is left out with a warning."""

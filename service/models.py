@@ -280,7 +280,7 @@ class MeasuringSession(Base):
 
 class MeasurementRow(Base):
     """One measured network with its raw samples; never changed, never deleted. `purpose`:
-    onboarding, holdout, finish, check, user."""
+    onboarding, holdout, finish, recipe, check, user."""
 
     __tablename__ = "measurements"
     __table_args__ = (

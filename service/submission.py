@@ -11,6 +11,7 @@ from predictors.key import predictor_key, shape_key
 from predictors.predictor import LatencyPredictor, anchors_by_size
 from predictors.reach import fastest_ms, resolve_budget
 from predictors.workload_predictor import WorkloadPredictor
+from search.compress.suitability import check_recipe_suits, check_stored
 from search.data.dataset import columns_of
 from search.data.images import check_image_size
 from search.errors import BudgetUnreachable, InvalidInput
@@ -43,6 +44,7 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     _check_length(spec, shape)
     profiles = _profiles(session, spec, shape)
     check_space(spec.space, shape)
+    _check_recipe(spec, profiles, shape)
     check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
     _check_budgets(session, spec, profiles, shape)
 
@@ -112,6 +114,20 @@ def _profiles(session: Session, spec: JobSpec, shape: ModelShape) -> Profiles:
                 f"no target's runtime does {precision}; they do {', '.join(profiles.precisions)}",
             )
     return profiles
+
+
+def _check_recipe(spec: JobSpec, profiles: Profiles, shape: ModelShape) -> None:
+    """Raises: InvalidInput naming the stage that the model cannot take, or whose weights no
+    runtime of a target reads."""
+    stages = spec.compress.recipe.stages
+    try:
+        check_recipe_suits(stages, shape)
+        for index, places in enumerate(profiles.of_target):
+            workloads = [profiles.all[place].workload for place in places]
+            runtimes = {workload.runtime: workload.precisions for workload in workloads}
+            check_stored(stages, runtimes, f"targets[{index}]")
+    except InvalidInput as error:
+        raise InvalidInput(f"compress.{error.field}", error.reason) from None
 
 
 def _device(session: Session, name: str) -> DeviceRow:

@@ -25,6 +25,7 @@ HANDLER_PATHS: Mapping[str, str] = {
         "baseline",
         "shortlist",
         "distill",
+        "compress",
         "package",
         "verify",
         "export",

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from search.compress.recipe import stage_kinds
 from service.job_spec import JobSpec
 from service.validation import field_errors
 
@@ -101,3 +102,55 @@ def test_formats_are_asked_for_by_name_and_once_each() -> None:
     field, reason = error_of(spec(exports=["tflite"]))
     assert field == "exports[0]"
     assert "'openvino-int8'" in reason
+
+
+def test_a_recipe_is_an_object_or_a_list_of_stages_and_gets_every_default() -> None:
+    stages = [{"kind": "prune", "keep": 0.7}, {"kind": "distill"}]
+    for given in (stages, {"version": 1, "stages": stages}):
+        job = JobSpec.model_validate(spec(compress=given))
+        assert [stage["kind"] for stage in job.compress.stages] == ["prune", "distill"]
+        assert job.compress.stages[0]["importance"] == "first-order"
+        assert job.compress.recipe.stages[0].to_dict() == job.compress.stages[0]
+        assert JobSpec.model_validate_json(job.model_dump_json()) == job
+    assert JobSpec.model_validate(spec()).compress.stages == []
+
+
+@pytest.mark.parametrize(
+    ("compress", "field", "reason"),
+    [
+        ([{"kind": "melt"}], "compress.stages[0].kind", "'prune'"),
+        ([{"kind": "prune", "kept": 1}], "compress.stages[0].kept", "importance"),
+        (
+            [{"kind": "prune"}, {"kind": "distill"}, {"kind": "sparsify", "sparsity": 2}],
+            "compress.stages[2].sparsity",
+            "between 0 and 1, got 2",
+        ),
+        ([{"kind": "prune", "keep": "half"}], "compress.stages[0].keep", "type float"),
+        (
+            [{"kind": "sparsify"}, {"kind": "prune"}],
+            "compress.stages[1]",
+            "prune cannot follow sparsify: the zeros were chosen",
+        ),
+        (
+            [{"kind": "quantize"}, {"kind": "distill"}],
+            "compress.stages[1]",
+            "rounded weights are final",
+        ),
+        ({"version": 2, "stages": []}, "compress.version", "1"),
+        ({"stage": []}, "compress.stage", "did you mean stages?"),
+        ([3], "compress.stages[0]", "dictionary"),
+        ({"stages": [], "cost": "beauty"}, "compress.cost", "'size_bytes'"),
+        ([{"kind": "distill"}] * 17, "compress.stages", "16"),
+    ],
+)
+def test_a_wrong_recipe_is_named(compress: Any, field: str, reason: str) -> None:
+    found = error_of(spec(compress=compress))
+    assert found[0] == field
+    assert reason in found[1]
+
+
+def test_the_documented_schema_has_every_kind_of_stage_with_its_settings() -> None:
+    schema = JobSpec.model_json_schema()["$defs"]["CompressSpec"]
+    kinds = {kind["title"]: kind for kind in schema["properties"]["stages"]["items"]["oneOf"]}
+    assert kinds.keys() == stage_kinds().keys()
+    assert kinds["sparsify"]["properties"]["sparsity"]["default"] == 0.5

@@ -10,20 +10,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from search.compress.files import stored_precision
+from search.compress.network import Compressed
 from search.errors import InvalidInput
 from search.export.folder import MODEL_FILE, write_model
 from search.families.config import CONFIG_FILE
 from search.model.checkpoint import PREPROCESSOR_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from workers.context import JobContext
 from workers.steps.card import Card
-from workers.steps.data import load_network
-from workers.steps.origin import origin_of
+from workers.steps.network import network_of, renumbered
+from workers.steps.origin import Origin, origin_of
 from workers.steps.state import State, Target
 
-ONNX_NAMES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+ONNX_NAMES = {
+    "fp32": "onnx/model.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+}
 METRICS_FILE, CARD_FILE, MANIFEST_FILE = "metrics.json", "README.md", "manifest.json"
 # Of the uploaded model; what is beside a tokenizer tells transformers how to call it.
-COPIED_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+COPIED_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json")
 ASKED_FILES = (CONFIG_FILE, CARD_FILE, *COPIED_FILES)
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -38,19 +47,29 @@ def target_files(
     folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
     hashes = ctx.upload_files(ctx.spec.model.upload)
     uploaded = {name: ctx.blob(hashes[name]) for name in ASKED_FILES if name in hashes}
+    network = network_of(ctx, state, target)
+    vocabulary = state.vocabularies.get(target.onnx)
+    reader = state.blobs.reader if vocabulary is None else vocabulary.reader
+    written, missing = _write_network(ctx, state, network, folder)
     files = {
-        ONNX_NAMES[target.config.precision]: ctx.blob(target.onnx),
-        reader_name(state): ctx.blob(state.blobs.reader),
-        **_write_network(ctx, state, target, folder),
         **{name: ctx.blob(sha256) for e in target.exports for name, sha256 in e.files.items()},
+        ONNX_NAMES[stored_precision(network)]: ctx.blob(target.onnx),
+        reader_name(state): ctx.blob(reader),
+        **written,
     }
+    kept = network.kept_tokens
     if CONFIG_FILE in files and CONFIG_FILE in uploaded:
-        _keep_special_tokens(files[CONFIG_FILE], uploaded[CONFIG_FILE])
+        _keep_special_tokens(files[CONFIG_FILE], uploaded[CONFIG_FILE], kept)
     if not state.model_shape.reads_images:
         files |= {name: uploaded[name] for name in COPIED_FILES if name in uploaded}
+        if kept is not None and TOKENIZER_CONFIG in uploaded:
+            described = json.loads(uploaded[TOKENIZER_CONFIG].read_bytes())
+            files[TOKENIZER_CONFIG] = folder / TOKENIZER_CONFIG
+            files[TOKENIZER_CONFIG].write_text(json.dumps(renumbered(described, kept), indent=1))
     metrics = lineage(ctx, state, target, figures, report)
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-    (folder / CARD_FILE).write_text(_card(state, target, figures, report, files, uploaded).text())
+    card = _card(state, target, network, figures, report, files, origin_of(uploaded), missing)
+    (folder / CARD_FILE).write_text(card.text())
     files |= {name: folder / name for name in (METRICS_FILE, CARD_FILE)}
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest(files), indent=1) + "\n")
     return files | {MANIFEST_FILE: folder / MANIFEST_FILE}
@@ -101,47 +120,58 @@ def _versions(target: Target) -> dict[str, str]:
     return {name: found for e in target.exports for name, found in e.versions.items()}
 
 
-def _write_network(ctx: JobContext, state: State, target: Target, folder: Path) -> dict[str, Path]:
-    """Config, weights and, where it is needed, code; a family that has no writer has its ONNX."""
-    model = load_network(ctx, state, target.weights, target.config)
+def _write_network(
+    ctx: JobContext, state: State, network: Compressed, folder: Path
+) -> tuple[dict[str, Path], str]:
+    """Config, weights and, where it is needed, code; a family that has no writer has its ONNX,
+    and the reason."""
     try:
-        write_model(model, folder, state.label_names)
+        write_model(network.model, folder, state.label_names)
     except InvalidInput as error:
         ctx.event("folder", f"without config.json and weights: {error}", level="warning")
-        return {}
+        return {}, error.reason
     names = (CONFIG_FILE, WEIGHTS_FILE, MODEL_FILE)
-    return {name: folder / name for name in names if (folder / name).exists()}
+    return {name: folder / name for name in names if (folder / name).exists()}, ""
 
 
-def _keep_special_tokens(config: Path, uploaded: Path) -> None:
-    """What is generated ends with the token that the uploaded model ends with."""
+def _keep_special_tokens(config: Path, uploaded: Path, kept: Tensor | None) -> None:
+    """What is generated ends with the token that the uploaded model ends with.
+
+    Args:
+        kept: ids that are left of a vocabulary that was trimmed.
+    """
     written, given = (json.loads(path.read_bytes()) for path in (config, uploaded))
-    known = range(written.get("vocab_size", 0))
+    old_ids = range(written.get("vocab_size", 0)) if kept is None else kept.tolist()
+    new_ids = {old: new for new, old in enumerate(old_ids)}
     for key in SPECIAL_TOKENS:
         ids = given.get(key)
         listed = ids if isinstance(ids, list) else [ids]
-        if key not in written and listed and all(type(i) is int and i in known for i in listed):
-            written[key] = ids
+        if key not in written and listed and all(type(i) is int and i in new_ids for i in listed):
+            renamed = [new_ids[i] for i in listed]
+            written[key] = renamed if isinstance(ids, list) else renamed[0]
     config.write_text(json.dumps(written, indent=1) + "\n")
 
 
 def _card(
     state: State,
     target: Target,
+    network: Compressed,
     figures: Mapping[str, Any],
     report: Mapping[str, Any],
     files: Mapping[str, Path],
-    uploaded: Mapping[str, Path],
+    origin: Origin,
+    missing: str,
 ) -> Card:
     assert target.profile is not None
     return Card(
-        shape=state.model_shape,
+        shape=network.model.shape,
         subnet=target.config,
         label_names=state.label_names,
-        onnx=ONNX_NAMES[target.config.precision],
+        onnx=ONNX_NAMES[stored_precision(network)],
         config=json.loads(files[CONFIG_FILE].read_bytes()) if CONFIG_FILE in files else {},
         figures=figures,
         report=report,
         profile=report["profiles"][target.profile],
-        origin=origin_of(uploaded),
+        origin=origin,
+        missing=missing,
     )

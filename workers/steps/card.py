@@ -11,6 +11,7 @@ import yaml
 from search.export.folder import AUTO_CLASSES
 from search.shape import ModelShape
 from search.space import SubnetConfig
+from workers.steps.card_tables import recipe_section, robustness_section
 from workers.steps.origin import Origin
 
 
@@ -83,6 +84,7 @@ class Card:
         config: the folder's config.json; empty where the family has no writer.
         figures: of the network, `report` of the whole job and `profile` of where the network
             runs, as the job's report has them.
+        missing: why there is no folder for transformers, if there is none.
     """
 
     shape: ModelShape
@@ -94,18 +96,28 @@ class Card:
     report: Mapping[str, Any]
     profile: Mapping[str, Any]
     origin: Origin
+    missing: str = ""
 
     @property
     def wording(self) -> Wording:
         return WORDING[self.shape.task]
 
     def text(self) -> str:
+        recipe = self.figures.get("recipe")
         title = f"# {self.wording.title} that fits {self.figures['budget_ms']:.2f} ms"
         parts = (
-            *(title, self._figures(), self._facts(), self._layers(), self._use()),
+            *(title, self._figures(), self._facts(), self._layers()),
+            *([recipe_section(recipe)] if recipe and recipe["stages"] else []),
+            *([self._robustness()] if self._robustness() else []),
+            self._use(),
             *([self._formats()] if self._written else []),
         )
         return self._front_matter() + "\n\n".join(parts) + "\n"
+
+    def _robustness(self) -> str:
+        parts = {"this network": self.figures, "unsearched model": self.report["baseline"]}
+        parts["the same in int8"] = self.report.get("quantized_only") or {}
+        return robustness_section({name: part.get("robustness") for name, part in parts.items()})
 
     @property
     def _written(self) -> list[Mapping[str, Any]]:
@@ -203,11 +215,15 @@ class Card:
         parts = [f"The exported file, which is what was measured:\n\n{_code(self.snippet())}"]
         if self.config:
             parts.append(f"The weights, in {self._weights()}:\n\n{_code(self.loading())}")
+        elif self.missing:
+            parts.append(f"There is no folder of weights: {self.missing}.")
         return "\n\n".join(parts)
 
     def _weights(self) -> str:
         if self.subnet.precision == "int8":
             return "fp32: they were trained under the rounding of int8, which the file above has"
+        if self.figures.get("precision", "fp32") != "fp32":
+            return f"fp32: they were rounded to {self.figures['precision']}, as in the file above"
         return "fp32"
 
     def loading(self) -> str:

@@ -35,17 +35,20 @@ def load_network(
     return model
 
 
-def teacher_outputs(ctx: JobContext, state: State) -> TargetOf:
+def teacher_outputs(ctx: JobContext, state: State, *, relations: bool = False) -> TargetOf:
     """The teacher's outputs on the training rows, kept in memory from step to step if they fit.
 
     Nothing depends on their being there: a worker that starts anew computes the same again.
+
+    Args:
+        relations: whether those of attention are needed, though the job's own loss has none.
     """
     assert state.blobs.teacher is not None
     return _teacher_outputs(
         ctx.blob(state.blobs.teacher),
         ctx.blob(state.blobs.train),
         state.model_shape,
-        relations=ctx.spec.training.loss.relations > 0,
+        relations=relations or ctx.spec.training.loss.relations > 0,
     )
 
 
@@ -56,11 +59,12 @@ def _teacher_outputs(teacher: Path, rows: Path, shape: ModelShape, *, relations:
     return teacher_of(model.to(training_device()), read_rows(rows), relations=relations)
 
 
-def task_data(ctx: JobContext, state: State) -> TaskData:
+def task_data(ctx: JobContext, state: State, *, relations: bool = False) -> TaskData:
+    """See `teacher_outputs`."""
     return TaskData(
         train=load_rows(ctx, state.blobs.train),
         validation=load_rows(ctx, state.blobs.validation),
-        target_of=teacher_outputs(ctx, state),
+        target_of=teacher_outputs(ctx, state, relations=relations),
         batch_size=ctx.spec.training.batch_size,
         accumulation=ctx.spec.training.accumulation,
     )

@@ -63,7 +63,10 @@ def run(ctx: JobContext) -> StepResult:
         weights = ctx.put_blob(path)
     state = state.with_target(target.with_stage(record, weights=weights))
     state = prefer_unsearched(ctx, state)
-    return StepResult(next=next_target(state.updated(checkpoint=checkpoint)))
+    state = state.updated(checkpoint=checkpoint)
+    if ctx.spec.compress.stages:
+        return StepResult(next=NewStep(kind="compress", input=state.dump()))
+    return StepResult(next=next_target(state))
 
 
 def num_epochs(training: TrainingSpec, state: State, subnet: SubnetConfig) -> float:

@@ -14,7 +14,8 @@ from search.export.writers import Exported, Subject, export
 from search.training.evaluate import few
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
-from workers.steps.data import load_network, load_rows, set_threads
+from workers.steps.data import set_threads
+from workers.steps.network import network_of, rows_for
 from workers.steps.state import ExportRecord, State, Target
 
 PARITY_ROWS = 128
@@ -56,11 +57,12 @@ def _written(ctx: JobContext, state: State, target: Target, name: FormatName) ->
     if ctx.attempt > MAX_TRIES:
         error = f"given up: {MAX_TRIES} tries failed or did not end in time"
         return ExportRecord(format=name, error=error)
-    rows = load_rows(ctx, state.blobs.validation)
+    network = network_of(ctx, state, target)
+    rows = rows_for(ctx, state, network, state.blobs.validation)
     subject = Subject(
-        model=load_network(ctx, state, target.weights, target.config),
-        calibration=load_rows(ctx, state.blobs.train),
-        judged=few(rows, state.model_shape, PARITY_ROWS),
+        model=network.model,
+        calibration=rows_for(ctx, state, network, state.blobs.train),
+        judged=few(rows, network.model.shape, PARITY_ROWS),
         seconds=ctx.settings.step_limit_seconds / 2,
     )
     try:

@@ -11,7 +11,8 @@ from predictors.onboarding import uncertainty
 from predictors.reach import fastest_ms, resolve_budget
 from predictors.spec import MeasuringResult
 from predictors.workload_predictor import WorkloadPredictor
-from search.space import SearchSpace
+from search.compress.suitability import format_of
+from search.space import PRECISIONS, SearchSpace
 from service.job_spec import TargetSpec
 from service.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
@@ -33,7 +34,7 @@ def curriculum(ctx: JobContext, state: State) -> Curriculum:
         # Networks of mixed precision are predicted from those of one.
         space=space.with_choices(
             {
-                "precision": [p for p in space.precision if p in workload.precisions],
+                "precision": [p for p in _precisions(ctx, space) if p in workload.precisions],
                 "precision_groups": 1,
             }
         ),
@@ -47,6 +48,12 @@ def curriculum(ctx: JobContext, state: State) -> Curriculum:
         repeats=measuring.repeats,
         seed=ctx.seed,
     )
+
+
+def _precisions(ctx: JobContext, space: SearchSpace) -> list[str]:
+    """That networks are searched in, or that a recipe brings them to: both are predicted."""
+    wanted = {format_of(stage) for stage in ctx.spec.compress.recipe.stages}
+    return [p for p in PRECISIONS if p in space.precision or p in wanted]
 
 
 def begin(ctx: JobContext, state: State) -> NewMeasurement | NewStep:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from search.compress.files import stored_precision
 from search.costs import flops, num_params
 from search.export.running import evaluate_file
 from search.pareto import ParetoFront
@@ -20,9 +21,10 @@ from workers.context import JobContext
 from workers.steps.artifacts import ONNX_NAMES, target_files
 from workers.steps.data import load_rows
 from workers.steps.figure import draw_front
+from workers.steps.network import network_of, rows_for
 from workers.steps.search import to_candidate
 from workers.steps.searching import EARLIER, SOURCE
-from workers.steps.state import MeasuredFile, ProfileState, State, Target
+from workers.steps.state import Look, MeasuredFile, ProfileState, Recipe, State, Target
 
 UNSEARCHED_NAMES = {
     "fp32": "baseline/model.onnx",
@@ -181,6 +183,7 @@ def _target(
         "repairs": target.repairs,
         "stages": [record.model_dump() for record in target.stages],
         "exports": [record.model_dump() for record in target.exports],
+        "recipe": None if target.recipe is None else _recipe(ctx, state, target.recipe),
     }
     if target.measured is not None:
         figures |= {"p50_ms": target.measured.p50_ms, "p95_ms": target.measured.p95_ms}
@@ -188,6 +191,9 @@ def _target(
     if target.measured is None or target.onnx is None or target.profile is None:
         return figures
     workload = state.profiles[target.profile].target_workload
+    network = network_of(ctx, state, target)
+    if network.kept_tokens is not None:
+        rows = rows_for(ctx, state, network, state.blobs.test)
     judged = _judged(ctx, state, target.onnx, rows)
     quality = judged["quality"]
     figures["stages"].append(
@@ -200,14 +206,44 @@ def _target(
             None if baseline_quality is None else state.task.kept(quality, baseline_quality)
         ),
         "size_bytes": target.measured.size_bytes,
-        "params": num_params(state.model_shape, target.config),
-        "flops": flops(state.model_shape, target.config, seq_len=workload.seq_len),
+        "params": network.num_params,
+        "zeros": network.num_zeros,
+        "flops": network.flops(workload.seq_len),
         "profile": target.profile,
         "workload": workload.to_dict(),
         "speedup": target.measured.reference_ms / target.measured.p50_ms,
         "subnet": target.config.to_dict(),
-        "onnx": f"target-{index}/{ONNX_NAMES[target.config.precision]}",
+        "precision": stored_precision(network),
+        "vocab_size": network.model.shape.vocab_size,
+        "onnx": f"target-{index}/{ONNX_NAMES[stored_precision(network)]}",
         "sha256": target.onnx,
+    }
+
+
+def _recipe(ctx: JobContext, state: State, recipe: Recipe) -> dict[str, Any]:
+    """What each stage was given and made, and how their answers hold; latencies are predicted."""
+
+    def seen(look: Look | None) -> dict[str, Any] | None:
+        if look is None:
+            return None
+        robustness = state.robustness.get(look.file) if look.file else None
+        return {**look.figures, "file_bytes": look.file_bytes, "robustness": robustness}
+
+    spec = ctx.spec.compress
+    return {
+        "version": spec.version,
+        "cost": spec.cost,
+        "max_loss": spec.max_loss,
+        "stages": [
+            {
+                "stage": outcome.stage,
+                "before": seen(outcome.before),
+                "after": seen(outcome.after),
+                "is_kept": outcome.is_kept,
+                "reason": outcome.reason,
+            }
+            for outcome in recipe.outcomes
+        ],
     }
 
 

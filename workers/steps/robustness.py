@@ -1,4 +1,5 @@
-"""How the answers of every delivered file hold: a few measures a step, until each has been taken.
+"""How the answers of every delivered file hold, and of those between a recipe's stages: a few
+measures a step, until each has been taken.
 
 The unsearched fp32 file is the teacher that the others are held against.
 """
@@ -7,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from search.compress.vocabulary import with_vocabulary
 from search.errors import InvalidInput
 from search.export.errors import ExportFailed
 from search.export.running import OnnxNetwork
@@ -44,7 +47,7 @@ def run(ctx: JobContext) -> StepResult:
         found = _found(ctx, examiner, sha256, name)
         of_file = {**state.robustness.get(sha256, {}), name: found}
         state = state.updated(robustness={**state.robustness, sha256: of_file})
-        ctx.progress(_num_found(state), len(MEASURES) * len(state.delivered_files), "measures")
+        ctx.progress(_num_found(state), len(MEASURES) * len(state.examined_files), "measures")
         if time.monotonic() >= deadline:
             break
     return _then("robustness" if list(_missing(ctx, state)) else "report", state)
@@ -59,23 +62,35 @@ class Examiner:
 
     def __init__(self, ctx: JobContext, state: State) -> None:
         assert state.baseline_onnx is not None
-        self._ctx = ctx
+        self._ctx, self._state = ctx, state
         self._teacher = state.baseline_onnx
         self._open: dict[str, Network] = {self._teacher: self._network(ctx.blob(self._teacher))}
         self._probe = _probe(ctx, state, self._open[self._teacher])
 
     def measure(self, sha256: str, name: str) -> dict[str, Any] | None:
         """What a measure found of a file; None where it says nothing of such a network."""
+        probe = self._probe_of(sha256)
         subject = Subject(
             network=self._network_of(sha256),
-            probe=self._probe,
+            probe=probe,
             seed=self._ctx.seed,
             path=self._ctx.blob(sha256),
             teacher=None if sha256 == self._teacher else self._open[self._teacher],
+            teacher_probe=None if probe is self._probe else self._probe,
             open_model=self._network,
         )
         found = MEASURES[name](subject)
         return None if found is None else found.to_dict()
+
+    def _probe_of(self, sha256: str) -> Probe:
+        """The same inputs for every file, in the words that it knows."""
+        vocabulary = self._state.vocabularies.get(sha256)
+        if vocabulary is None:
+            return self._probe
+        assert isinstance(self._probe, TextProbe)
+        tokenizer = load_tokenizer(self._ctx.blob(vocabulary.reader))
+        shape = with_vocabulary(self._probe.shape, vocabulary.size)
+        return self._probe.read_by(replace(self._probe.reader, tokenizer=tokenizer, shape=shape))
 
     def _network_of(self, sha256: str) -> Network:
         """No more than the teacher's file and one other are open."""
@@ -116,7 +131,7 @@ def _missing(ctx: JobContext, state: State) -> Iterator[tuple[str, str]]:
     # An earlier version of Snugnet that trained the supernet kept no texts.
     if ctx.spec.robustness.rows == 0 or not has_texts:
         return
-    for sha256 in state.delivered_files:
+    for sha256 in state.examined_files:
         known = state.robustness.get(sha256, {})
         yield from ((sha256, name) for name in MEASURES if name not in known)
 

@@ -85,6 +85,62 @@ class ExportRecord(Frozen):
     error: str = ""
 
 
+class Look(Frozen):
+    """What is known of a network between two stages of its recipe: `Figures` as plain data, and
+    its ONNX file. The file itself is kept where its robustness is asked for."""
+
+    figures: dict[str, Any]
+    file_bytes: int
+    file: str | None = None
+
+
+class StageOutcome(Frozen):
+    """What a stage of a recipe did to a target's network, and why it was kept or taken back.
+    `after` is None where it could not be done."""
+
+    stage: dict[str, Any]
+    before: Look
+    after: Look | None
+    is_kept: bool
+    reason: str
+
+
+class StageTraining(Frozen):
+    """Where one training of a stage stands: its run, and what the stage remembers beside it."""
+
+    run: str
+    memory: str | None = None
+
+
+class Recipe(Frozen):
+    """How far a target's recipe has come.
+
+    Attributes:
+        winner: fingerprint of the network that it began with.
+        network: blob of the network as it stands, after all stages that were kept.
+        good: the last one that had the lowest acceptable quality, and how many stages it has.
+        trainings: of the stage that is being done.
+        stale: blobs that nothing needs any more.
+    """
+
+    winner: str
+    network: str
+    look: Look
+    good: str
+    good_look: Look
+    good_stages: int = 0
+    outcomes: tuple[StageOutcome, ...] = ()
+    trainings: tuple[StageTraining, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+class Vocabulary(Frozen):
+    """Of a file whose network knows fewer words than the model."""
+
+    reader: str
+    size: int
+
+
 class ProfileState(Frozen):
     """A device at a workload: what is known of it, and its times of the unsearched model."""
 
@@ -115,6 +171,8 @@ class Target(Frozen):
         budget_ms: the promise; for a ratio it follows the unsearched model of the same session.
         bound_ms: what predictions are held against; a repair tightens it.
         weights: blob of the network's weights as far as trained.
+        recipe: what compresses it further; its network is the target's from then on.
+        is_of_own_kind: whether its file's latency tells nothing of others with its structure.
         rejected: fingerprints that were measured over the budget.
         is_hopeless: whether the job has stopped trying.
     """
@@ -136,6 +194,13 @@ class Target(Frozen):
     rejected: tuple[str, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     exports: tuple[ExportRecord, ...] = ()
+    recipe: Recipe | None = None
+    is_of_own_kind: bool = False
+
+    @property
+    def searched(self) -> str:
+        """Fingerprint of its network as the search found it."""
+        return self.config.fingerprint if self.recipe is None else self.recipe.winner
 
     @property
     def config(self) -> SubnetConfig:
@@ -183,6 +248,8 @@ class State(Frozen):
     quantized_onnx: str | None = None
     robustness: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """By SHA-256 of a file, what each measure found so far."""
+    vocabularies: dict[str, Vocabulary] = Field(default_factory=dict)
+    """By SHA-256 of a file, of those that have one of their own."""
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
@@ -219,6 +286,13 @@ class State(Frozen):
         unsearched = [file.onnx for file in (first.baseline, first.quantized) if file]
         found = (target.onnx for target in self.targets)
         return tuple(dict.fromkeys([*unsearched, *filter(None, found)]))
+
+    @property
+    def examined_files(self) -> tuple[str, ...]:
+        """Those, and what each stage of a recipe started from and made."""
+        outcomes = [o for t in self.targets if t.recipe for o in t.recipe.outcomes]
+        looks = [look for o in outcomes for look in (o.before, o.after) if look and look.file]
+        return tuple(dict.fromkeys([*self.delivered_files, *(str(look.file) for look in looks)]))
 
     def with_profile(self, **changes: Any) -> State:
         """With the current profile changed."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
+from search.compress.network import Memory
 from search.shape import ModelShape
 from search.training.distributed import training_device
 from search.training.loop import LossesAt, TrainingRun
@@ -17,7 +21,7 @@ from search.training.sampling import Sampling
 from service.job_spec import TrainingSpec
 from workers.context import JobContext
 from workers.steps.data import set_threads
-from workers.steps.state import Checkpoint
+from workers.steps.state import Checkpoint, StageTraining
 
 
 def num_steps(epochs: float, steps_per_epoch: int) -> int:
@@ -61,6 +65,75 @@ def settings_of(
     )
 
 
+class SliceEnded(Exception):
+    """A stage's training is to go on in another step, from `trainings`."""
+
+    def __init__(self, trainings: tuple[StageTraining, ...]) -> None:
+        super().__init__()
+        self.trainings = trainings
+
+
+class StageSlices:
+    """Drives all training of one stage for `step_seconds` in all: an `Advance` of `StageData`.
+
+    What a stage does between its trainings is done again in every step, and gives the same: runs
+    come in the same order, and those that were finished before are loaded.
+
+    Args:
+        trainings: where the step before ended.
+
+    Raises (when called):
+        SliceEnded: the time is up.
+        StepAborted: the step is to stop; its work is dropped.
+    """
+
+    def __init__(self, ctx: JobContext, trainings: Sequence[StageTraining]) -> None:
+        self._ctx = ctx
+        self._known = list(trainings)
+        self._deadline = time.monotonic() + ctx.settings.step_seconds
+        self._seen: list[StageTraining | tuple[Path, Path | None]] = []
+
+    def __call__(self, run: TrainingRun, losses_at: LossesAt, memory: Memory | None) -> None:
+        place = len(self._seen)
+        known = self._known[place] if place < len(self._known) else None
+        if known is not None:
+            self._go_on(run, memory, known)
+            if run.is_finished:
+                self._seen.append(known)
+                return
+        run.advance(losses_at, should_stop=_until(self._ctx, run, self._deadline))
+        self._ctx.check_abort()
+        self._seen.append(self._written(run, memory, place))
+        if not run.is_finished:
+            raise SliceEnded(tuple(map(self._stored, self._seen)))
+
+    def _go_on(self, run: TrainingRun, memory: Memory | None, known: StageTraining) -> None:
+        run.load(self._ctx.blob(known.run))
+        if memory is not None and known.memory is not None:
+            memory.restore(load_file(self._ctx.blob(known.memory)))
+
+    def _written(
+        self, run: TrainingRun, memory: Memory | None, place: int
+    ) -> tuple[Path, Path | None]:
+        run_path = self._ctx.scratch / f"training-{place}.safetensors"
+        run.save(run_path)
+        tensors = {} if memory is None else memory.tensors()
+        if not tensors:
+            return run_path, None
+        memory_path = self._ctx.scratch / f"memory-{place}.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, memory_path)
+        return run_path, memory_path
+
+    def _stored(self, training: StageTraining | tuple[Path, Path | None]) -> StageTraining:
+        if isinstance(training, StageTraining):
+            return training
+        run, memory = training
+        return StageTraining(
+            run=self._ctx.put_blob(run),
+            memory=None if memory is None else self._ctx.put_blob(memory),
+        )
+
+
 def run_slice(
     ctx: JobContext,
     run: TrainingRun,
@@ -101,7 +174,12 @@ def drop_checkpoint(ctx: JobContext, checkpoint: Checkpoint | None) -> None:
 def _stopper(
     ctx: JobContext, run: TrainingRun, progress: tuple[int, int] | None
 ) -> Callable[[], bool]:
-    deadline = time.monotonic() + ctx.settings.step_seconds
+    return _until(ctx, run, time.monotonic() + ctx.settings.step_seconds, progress)
+
+
+def _until(
+    ctx: JobContext, run: TrainingRun, deadline: float, progress: tuple[int, int] | None = None
+) -> Callable[[], bool]:
     before, total = progress or (0, run.schedule.total_steps)
 
     def should_stop() -> bool:

@@ -42,7 +42,8 @@ def run(ctx: JobContext) -> StepResult:
         _announce(ctx, index, judged)
         if not judged.is_met:
             workload = state.profile.target_workload
-            missed.append(LatencyRow.of(measurement, workload, result.anchors))
+            if not judged.is_of_own_kind:
+                missed.append(LatencyRow.of(measurement, workload, result.anchors))
             judged = (
                 repaired(judged)
                 if judged.repairs < MAX_REPAIRS
@@ -106,12 +107,14 @@ def repaired(target: Target) -> Target:
     overshoot = max(1.0, target.measured.p50_ms / target.budget_ms)
     return target.updated(
         bound_ms=target.bound_ms / overshoot,
-        rejected=(*target.rejected, target.config.fingerprint),
+        rejected=(*target.rejected, target.searched),
         repairs=target.repairs + 1,
         onnx=None,
         weights=None,
         subnet=None,
         profile=None,
+        recipe=None,
+        is_of_own_kind=False,
     )
 
 
