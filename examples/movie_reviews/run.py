@@ -32,7 +32,7 @@ OUTPUT = Path("demo-output")
 
 def main() -> int:
     arguments = _arguments()
-    job_file = HERE / ("job-small.yaml" if arguments.small else "job.yaml")
+    job_file = HERE / f"{arguments.job}.yaml"
     output = arguments.output
     state = STATE / job_file.stem
     if arguments.fresh:
@@ -62,7 +62,12 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget an interrupted run")
-    parser.add_argument("--small", action="store_true", help="every stage, little training")
+    jobs = parser.add_mutually_exclusive_group()
+    for name, told in (("small", "every stage, little training"), ("recipe", "a recipe besides")):
+        jobs.add_argument(
+            f"--{name}", dest="job", action="store_const", const=f"job-{name}", help=told
+        )
+    parser.set_defaults(job="job")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args()
 

@@ -50,6 +50,13 @@ def test_a_file_travels_by_its_hash() -> None:
         NetworkSpec(key="t0", blob="../../etc/passwd")
 
 
+def test_a_file_may_know_fewer_words_than_the_model() -> None:
+    network = NetworkSpec(key="t0", blob="ab" * 32, vocab_size=7)
+    assert NetworkSpec.from_dict(network.to_dict()) == network
+    with pytest.raises(InvalidInput, match=r"networks\.t0\.vocab_size"):
+        NetworkSpec(key="t0", subnet=FULL, vocab_size=7)
+
+
 @pytest.mark.parametrize("key", ["../up", "", "a b", "x" * 65])
 def test_a_key_that_is_no_file_name_is_refused(key: str) -> None:
     with pytest.raises(InvalidInput, match=r"networks\.key"):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from search.errors import InvalidInput
 from service.client import Client
@@ -118,3 +119,17 @@ def test_a_missing_file_and_missing_sources_are_named(client: Client, tmp_path: 
     write_model(tmp_path / "model")
     with pytest.raises(InvalidInput, match=r"data.path: .* is not a file"):
         job_file.resolve(client)
+
+
+def test_the_recipes_of_the_documentation_and_the_example_are_job_files() -> None:
+    root = Path(__file__).parents[2]
+    written = (root / "docs/compression.md").read_text().split("```yaml\n")[1].split("```")[0]
+    documented = parse_job(yaml.safe_load(written), root).spec.compress
+    assert [stage["kind"] for stage in documented.stages] == [
+        "trim-vocabulary",
+        "prune-and-distill",
+        "quantize",
+    ]
+    example = yaml.safe_load((root / "examples/movie_reviews/job-recipe.yaml").read_text())
+    example |= {"model": {"path": "."}, "data": {"path": "."}}
+    assert len(parse_job(example, root).spec.compress.stages) == 4

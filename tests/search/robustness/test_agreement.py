@@ -69,3 +69,18 @@ def test_vectors_agree_by_their_cosine(tmp_path: Path) -> None:
     found = measure_agreement(network, teacher, asked.rows, shape)
     assert found.share == pytest.approx(0.6)
     assert found.divergence == pytest.approx(0.4)
+
+
+def test_a_teacher_of_other_words_reads_its_own_rows(tmp_path: Path) -> None:
+    """One id more for every word: to the rows that it does not know, it would say otherwise."""
+    rows = probe(tmp_path).rows
+    moved = replace(rows, tokens=rows.tokens + 1)
+
+    def reads_moved(batch: Batch) -> Tensor:
+        return knows_not(batch._replace(inputs=batch.inputs - 1))
+
+    apart = measure_agreement(knows_not, reads_moved, rows, BERT)
+    assert apart.share < 1
+    found = measure_agreement(knows_not, reads_moved, rows, BERT, teacher_rows=moved)
+    assert found.share == 1
+    assert found.divergence == pytest.approx(0, abs=1e-6)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from search.compress.files import write_file
+from search.compress.network import Compressed
 from search.export.package import export_onnx
 from search.export.running import OnnxNetwork, evaluate_file
 from search.model.transformer import Batch, ElasticTransformer
@@ -163,3 +165,10 @@ def test_a_trial_that_gives_no_numbers_has_collapsed(
     )
     assert len(opened) == 3
     assert (found.levels[0].quality, found.levels[0].collapsed) == (0.0, 1.0)
+
+
+def test_halves_are_flipped_as_they_are_stored(tmp_path: Path) -> None:
+    network = replace(Compressed.whole(balanced()), format="fp16")
+    path = write_file(network, tmp_path / "half.onnx")
+    whole = export_onnx(network.model, network.subnet, tmp_path / "whole.onnx")
+    assert StoredBits(path).num_bits == StoredBits(whole).num_bits // 2

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
+from search.compress.pieces import kept_ids, trimmed_tokenizer
 from search.data.dataset import Texts
 from search.data.documents import Documents
 from search.data.tagged import TaggedTexts
 from search.data.texts import LabelledTexts, PlainTexts
 from search.model.transformer import Batch
-from search.robustness.probe import ImageProbe, Probe
+from search.robustness.probe import ImageProbe, Probe, TextProbe
 from search.training.batches import TokenRows
 from search.training.image_rows import ImageRows
 from tests.search.families import SHAPES
@@ -124,3 +127,21 @@ def test_pixels_deviate_by_as_much_as_the_rate_says() -> None:
     assert isinstance(noised, ImageRows)
     deviation = (noised.pixels.float() - pixels().pixels.float()).std() / 255
     assert float(deviation) == pytest.approx(0.1, rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["texts", "pairs", "tags"])
+def test_texts_are_read_again_in_the_words_that_a_tokenizer_has_left(
+    name: str, tmp_path: Path
+) -> None:
+    made = PROBES[name](tmp_path)
+    assert isinstance(made, TextProbe)
+    spec = json.loads(made.reader.tokenizer.to_str())
+    kept = kept_ids(spec, sorted({*made.rows.tokens.tolist()}))
+    smaller = Tokenizer.from_str(json.dumps(trimmed_tokenizer(spec, kept)))
+    again = made.read_by(replace(made.reader, tokenizer=smaller))
+    assert len(kept) < made.reader.tokenizer.get_vocab_size()
+    assert [kept[new] for new in again.rows.tokens.tolist()] == made.rows.tokens.tolist()
+    assert torch.equal(again.rows.labels, made.rows.labels)
+    noised = again.noised(0.1, seed=0)
+    assert len(noised) == len(made.noised(0.1, seed=0))
+    assert int(noised.tokens.max()) < len(kept)

@@ -13,8 +13,8 @@ from search.space import SubnetConfig
 from service.job_spec import TargetSpec
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.onboard import MAX_MEASURING_TRIES
-from workers.steps.state import StageRecord, Target
-from workers.steps.verify import MAX_REPAIRS, judge
+from workers.steps.state import Look, Recipe, StageRecord, Target
+from workers.steps.verify import MAX_REPAIRS, judge, repaired
 
 
 class Doctored:
@@ -186,3 +186,15 @@ def test_a_ratio_is_held_against_the_unsearched_model_of_the_same_session() -> N
     judged = judge(target, spec, measured(2.0), measured(4.0, "reference"))
     assert judged.budget_ms == 1.0
     assert not judged.is_met
+
+
+def test_a_repair_rejects_the_network_that_was_searched_whatever_its_recipe_made_of_it() -> None:
+    look = Look(figures={}, file_bytes=1)
+    recipe = Recipe(winner="f" * 16, network="a", look=look, good="a", good_look=look)
+    target = judge(
+        exported(recipe=recipe), TargetSpec(budget_ms=1.0), measured(2.0), measured(4.0)
+    )
+    again = repaired(target)
+    assert again.rejected == ("f" * 16,)
+    assert again.recipe is None
+    assert again.bound_ms == 0.5
