@@ -86,6 +86,7 @@ def spec_of(workshop: Workshop, files: dict[str, list[Path]], **parts: Any) -> d
             "search": SEARCH,
             "space": {"preset": "small", "precision": ["fp32"]},
             "compress": RECIPE,
+            "exports": ["onnx-fp16"],
             **parts,
         },
     )
@@ -169,6 +170,9 @@ def test_the_file_the_tokenizer_and_the_folder_are_the_compressed_networks(
     model, subnet = load_subnet(folder)
     assert model.shape.vocab_size == target["vocab_size"]
     assert list(subnet.num_heads) == target["subnet"]["num_heads"]
+    (further,) = target["exports"]
+    assert not further["error"]
+    assert (folder / "onnx/model_fp16.onnx").stat().st_size == further["size_bytes"]
     described = json.loads((folder / "tokenizer_config.json").read_text())
     last = max(described["added_tokens_decoder"], key=int)
     assert tokenizer.id_to_token(int(last)) == tiny_job.WORDS[-1]
