@@ -28,6 +28,7 @@ def save_compressed(network: Compressed, path: Path) -> None:
         "dropout": str(network.model.dropout),
         "weight_bits": str(network.model.weight_bits),
         "format": network.format or "",
+        "heads": json.dumps(network.heads),
     }
     save_file(tensors, path, metadata=metadata)
 
@@ -49,4 +50,12 @@ def load_compressed(path: Path) -> Compressed:
         kind, name = key.split("/", 1)
         parts[kind][name] = tensor
     model.load_state_dict(parts["weight"])
-    return Compressed(model.eval(), subnet, parts["mask"], metadata["format"] or None, kept)
+    heads = json.loads(metadata["heads"])
+    return Compressed(
+        model.eval(),
+        subnet,
+        parts["mask"],
+        metadata["format"] or None,
+        kept,
+        None if heads is None else tuple(tuple(layer) for layer in heads),
+    )

@@ -11,6 +11,7 @@ SPARSITIES = ("magnitude", "wanda", "movement", "second-order")
 PATTERNS = ("unstructured", "2:4")
 FORMATS = ("int8", "fp16", "bf16", "int4", "ternary", "binary")
 MAX_ROUND = 0.3
+STUDENT_SIZES = ("num_layers", "embed_dim", "num_heads", "ffn_dim")
 
 
 @stage_kind("distill", "training")
@@ -20,7 +21,9 @@ class DistillConfig(StageConfig):
 
     Attributes:
         epochs: of the training split.
-        soft, hard, hidden, relations: weights, see `search.training.losses.DistillationLoss`.
+        soft, hard, hidden, attention, relations: weights, see
+            `search.training.losses.DistillationLoss`.
+        teacher: one of `StageData.teachers`; empty: the one that the data come with.
     """
 
     epochs: float = 1.0
@@ -29,15 +32,67 @@ class DistillConfig(StageConfig):
     soft: float = 0.7
     hard: float = 0.3
     hidden: float = 0.5
+    attention: float = 0.0
     relations: float = 0.0
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         self.require(self.epochs > 0, "epochs", "above 0")
         self.require(self.learning_rate > 0, "learning_rate", "above 0")
         self.require(self.temperature > 0, "temperature", "above 0")
-        for name in ("soft", "hard", "hidden", "relations"):
+        for name, weight in self.weights.items():
+            self.require(weight >= 0, name, "at least 0")
+        learns = self.soft + self.hard + self.attention + self.relations > 0
+        self.require(learns, "soft", "above 0, or hard")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the parts of the loss."""
+        names = ("soft", "hard", "hidden", "attention", "relations")
+        return {name: getattr(self, name) for name in names}
+
+
+@stage_kind("distill-relations", "structure")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillRelationsConfig(StageConfig):
+    """Learn from texts without labels how a teacher relates their tokens (MiniLMv2, arXiv
+    2012.15828, section 3), and become narrower or shallower first if asked to.
+
+    The head learns nothing here: `distill` is for what follows.
+
+    Attributes:
+        epochs: of `StageData.unlabelled`.
+        teacher: one of `StageData.teachers`; empty: the network as it comes in.
+        teacher_layer: the layer whose relations are learnt, 1 the first; 0: the last. The paper
+            found one of the upper middle better where the teacher is a large model.
+        relation_heads: into how many parts queries, keys and values are cut; 0: as many as the
+            teacher has heads, as far as both networks' features can be divided so.
+        num_layers, embed_dim, num_heads, ffn_dim: sizes to keep, 0 for all: the student starts
+            from slices of the network. Layers are kept at even distances.
+    """
+
+    epochs: float = 1.0
+    learning_rate: float = 4e-4
+    teacher: str = ""
+    teacher_layer: int = 0
+    relation_heads: int = 0
+    num_layers: int = 0
+    embed_dim: int = 0
+    num_heads: int = 0
+    ffn_dim: int = 0
+
+    def __post_init__(self) -> None:
+        self.require(self.epochs > 0, "epochs", "above 0")
+        self.require(self.learning_rate > 0, "learning_rate", "above 0")
+        names = ("teacher_layer", "relation_heads", *STUDENT_SIZES)
+        for name in names:
             self.require(getattr(self, name) >= 0, name, "at least 0")
-        self.require(self.soft + self.hard + self.relations > 0, "soft", "above 0, or hard")
+        is_smaller = any(getattr(self, name) for name in STUDENT_SIZES)
+        self.require(
+            bool(self.teacher) or is_smaller,
+            "teacher",
+            "named where the student keeps all sizes: it would learn from itself",
+        )
 
 
 @stage_kind("prune", "structure")

@@ -47,6 +47,7 @@ class Distillation:
         loss: DistillationLoss | None = None,
         settings: OptimizerSettings | None = None,
     ) -> None:
+        """`loss` None: as a job weighs it by default. What it projects with is learnt too."""
         device = training_device()
         freeze_words_(student.to(device))
         self._student = student
@@ -63,6 +64,7 @@ class Distillation:
             seed=seed,
             precision=precision,
             settings=settings,
+            beside=loss.match.projection,
         )
 
     def quality(self) -> Quality:

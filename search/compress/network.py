@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -13,6 +13,7 @@ from search.compress.distill import TaskData
 from search.compress.pieces import Spec, trimmed_tokenizer
 from search.compress.rereading import Rereading
 from search.compress.rounding import stored_bytes
+from search.compress.teachers import Teacher
 from search.costs import flops, num_params, size_bytes
 from search.errors import InvalidInput
 from search.model.extract import extract
@@ -20,6 +21,7 @@ from search.model.transformer import Batch, ElasticTransformer
 from search.space import SubnetConfig
 from search.training.loop import LossesAt, TrainingRun
 from search.training.order import BatchOrder
+from search.training.rows import Rows
 
 Masks = Mapping[str, Tensor]
 
@@ -54,6 +56,8 @@ class Compressed:
         format: of the weights as stored, one of `rounding.FORMATS`; None where `subnet` tells.
         kept_tokens: ids of the original's vocabulary that the network still has, ascending: their
             places are its own ids. None: all, as they are.
+        heads: of each layer, which of the original layer's key-value heads it has, in its own
+            order; None: the first ones.
     """
 
     model: ElasticTransformer
@@ -61,6 +65,7 @@ class Compressed:
     masks: Masks = field(default_factory=dict)
     format: str | None = None
     kept_tokens: Tensor | None = None
+    heads: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
     def whole(cls, model: ElasticTransformer) -> Self:
@@ -88,7 +93,37 @@ class Compressed:
     def smaller(self, sizes: SubnetConfig) -> Self:
         """The prefix `sizes` of the model, its layers numbered as the model has them."""
         kept = tuple(self.subnet.layers[layer] for layer in sizes.layers)
-        return replace(self, model=extract(self.model, sizes), subnet=replace(sizes, layers=kept))
+        shared = self.model.shape.queries_per_group
+        counts = (count // shared for count in sizes.num_heads)
+        return replace(
+            self,
+            model=extract(self.model, sizes),
+            subnet=replace(sizes, layers=kept),
+            heads=None
+            if self.heads is None
+            else tuple(self.heads[la][:n] for la, n in zip(sizes.layers, counts, strict=True)),
+        )
+
+    def with_sorted_heads(self, orders: Sequence[Tensor]) -> Self:
+        """The same, after the model's key-value heads were put into these orders, one a layer."""
+        counts = (n // self.model.shape.queries_per_group for n in self.subnet.num_heads)
+        heads = self.heads or tuple(tuple(range(count)) for count in counts)
+        sorted_ = (
+            tuple(mine[i] for i in order.tolist())
+            for mine, order in zip(heads, orders, strict=True)
+        )
+        return replace(self, heads=tuple(sorted_))
+
+    @property
+    def query_heads(self) -> tuple[tuple[int, ...], ...]:
+        """Of each layer, which of the original layer's query heads it has, in its own order."""
+        shared = self.model.shape.queries_per_group
+        if self.heads is None:
+            return tuple(tuple(range(count)) for count in self.subnet.num_heads)
+        return tuple(
+            tuple(head * shared + query for head in layer for query in range(shared))
+            for layer in self.heads
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +136,10 @@ class StageData:
         tokenizer: what tokenizer.json says that the rows were made with; only a vocabulary that
             is trimmed needs it.
         texts: more of what the network will read, whose tokens stay in such a vocabulary.
+        unlabelled: rows whose labels nobody asks for, for stages that learn without.
+        label_names: of the classes, in their order; empty where there are none.
+        teachers: networks that a stage may name as its teacher.
+        teacher: the one of them whose answers `task` has by now; None: the original's.
         advance: all training of a stage goes through it.
     """
 
@@ -110,7 +149,18 @@ class StageData:
     num_batches: int = 12
     tokenizer: Spec | None = None
     texts: tuple[str, ...] = ()
+    unlabelled: Rows | None = None
+    label_names: tuple[str, ...] = ()
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    teacher: Teacher | None = None
     advance: Advance = to_the_end
+
+    def teacher_named(self, field: str, name: str) -> Teacher:
+        """Raises: InvalidInput of `field`, naming those that there are."""
+        if name not in self.teachers:
+            known = f"one of {sorted(self.teachers)}" if self.teachers else "empty: none is given"
+            raise InvalidInput(field, f"must be {known}, got {name!r}")
+        return self.teachers[name]
 
     def batches_for(self, model: ElasticTransformer) -> Iterator[tuple[Batch, Tensor]]:
         """A few of the training split, with their labels, where the model is."""

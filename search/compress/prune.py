@@ -16,7 +16,7 @@ from search.compress.configs import PruneConfig
 from search.compress.network import Compressed, StageData, copied
 from search.costs import flops
 from search.model.linears import InputNorms, around_linears
-from search.model.reorder import Importance, measure_importance, rank_layers, reorder_
+from search.model.reorder import Importance, falling, measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
 from search.space import WIDTH_MULTIPLE, SubnetConfig
@@ -47,7 +47,8 @@ def prune_units(
     sizes = cheapest_sizes(
         model.shape, network.subnet.renumbered(), importance, wanted_flops, data.seq_len
     )
-    return replace(network, model=model).smaller(sizes)
+    sorted_ = replace(network, model=model).with_sorted_heads([*map(falling, importance.heads)])
+    return sorted_.smaller(sizes)
 
 
 # --- how many units each layer keeps ------------------------------------------------------------

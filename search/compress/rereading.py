@@ -126,15 +126,20 @@ class Rereading:
             output = target_of(places, to_device(rows.batch(places), device))
             source_BT = sources.batch(places).inputs.to(device)
             logits = output.logits
-            if self.shape.answers_per_token:
+            # Who is asked for relations alone has no answers.
+            if self.shape.answers_per_token and logits.numel():
                 logits = _at(source_BT, logits)
-            if self.shape.task == "language-modelling":
+            if self.shape.task == "language-modelling" and logits.numel():
                 logits = logits[..., self.kept.to(device)]
-            relations = (x.transpose(1, 2) for x in output.relations)
+
+            def by_token(heads: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                return tuple(_at(source_BT, x.transpose(1, 2)).transpose(1, 2) for x in heads)
+
             return Output(
                 logits,
                 tuple(_at(source_BT, x) if x.numel() else x for x in output.hidden),
-                tuple(_at(source_BT, x).transpose(1, 2) for x in relations),
+                by_token(output.relations),
+                tuple(by_token(layer) for layer in output.attention),
             )
 
         return target

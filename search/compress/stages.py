@@ -8,6 +8,7 @@ from typing import Any
 
 from search.compress.configs import (
     DistillConfig,
+    DistillRelationsConfig,
     FactorizeConfig,
     PruneAndDistillConfig,
     PruneConfig,
@@ -20,6 +21,7 @@ from search.compress.network import Compressed, StageData
 from search.compress.prune import IMPORTANCES, prune, prune_units
 from search.compress.quantize import quantize
 from search.compress.recipe import StageConfig
+from search.compress.relations import distill_relations
 from search.compress.sparsify import sparsify
 from search.compress.training import distill, taught
 from search.compress.vocabulary import trim_vocabulary
@@ -31,6 +33,8 @@ def apply_stage(network: Compressed, config: StageConfig, data: StageData) -> Co
     Args:
         data: in the ids of the original's vocabulary, whatever the network's is by now.
     """
+    if type(config) in _TEACHING:
+        return _TEACHING[type(config)](network, config, data)
     return _HANDLERS[type(config)](network, config, data.read_by(network))
 
 
@@ -51,9 +55,14 @@ def prune_and_distill(
     return network
 
 
-# A config's handler takes that config: the table says which.
-_HANDLERS: dict[type[StageConfig], Callable[[Compressed, Any, StageData], Compressed]] = {
+# A config's handler takes that config: the tables say which.
+_Handler = Callable[[Compressed, Any, StageData], Compressed]
+# Those that choose a teacher take the data as they come: it reads the original's ids.
+_TEACHING: dict[type[StageConfig], _Handler] = {
     DistillConfig: distill,
+    DistillRelationsConfig: distill_relations,
+}
+_HANDLERS: dict[type[StageConfig], _Handler] = {
     PruneConfig: prune,
     PruneAndDistillConfig: prune_and_distill,
     SparsifyConfig: sparsify,

@@ -66,10 +66,10 @@ def reorder_(model: ElasticTransformer, importance: Importance) -> None:
         model.layers, importance.heads, importance.neurons, strict=True
     ):
         assert isinstance(layer, Layer)
-        _reorder_heads_(layer, _falling(heads))
-        _reorder_neurons_(layer, _falling(neurons))
+        _reorder_heads_(layer, falling(heads))
+        _reorder_neurons_(layer, falling(neurons))
     if model.shape.has_head:
-        _reorder_features_(model, _falling(importance.features))
+        _reorder_features_(model, falling(importance.features))
 
 
 def rank_layers(damages: DamagesOf, full: SubnetConfig) -> tuple[int, ...]:
@@ -138,7 +138,8 @@ def _reorder_features_(model: ElasticTransformer, order: Tensor) -> None:
         _permute_linear_(model.head, order, dim=1)
 
 
-def _falling(importance: Tensor) -> Tensor:
+def falling(importance: Tensor) -> Tensor:
+    """Places from the most to the least important: the order in which `reorder_` puts units."""
     return importance.argsort(descending=True, stable=True)
 
 

@@ -52,18 +52,21 @@ class Output:
     """`logits` (batch, labels), or (batch, seq, labels) where each token has an answer.
 
     `hidden` is the embedding's output, then each kept layer's, (batch, seq, features). `relations`
-    are queries, keys and values of the last layer, (batch, heads, seq, head_dim).
+    are queries, keys and values of the last layer, (batch, heads, seq, head_dim); `attention` has
+    queries and keys of each kept layer where `forward` was asked for them.
     """
 
     logits: Tensor
     hidden: tuple[Tensor, ...]
     relations: tuple[Tensor, ...] = ()
+    attention: tuple[tuple[Tensor, ...], ...] = ()
 
     def to(self, device: torch.device) -> Output:
         return Output(
             self.logits.to(device),
             tuple(x.to(device) for x in self.hidden),
             tuple(x.to(device) for x in self.relations),
+            tuple(tuple(x.to(device) for x in layer) for layer in self.attention),
         )
 
 
@@ -349,20 +352,25 @@ class ElasticTransformer(nn.Module):
         *,
         gates: Gates | None = None,
         cache: KeyValueCache | None = None,
+        with_attention: bool = False,
     ) -> Output:
         """Run `subnet` (None: the whole network). Dropout is active in training mode only.
 
         Args:
             cache: what earlier calls read; the batch's tokens follow on them and are added. The
                 mask then covers all tokens, the earlier ones too.
+            with_attention: whether the output has every layer's queries and keys.
         """
         x_BTD, shared = self.begin(batch, subnet, gates=gates, cache=cache)
-        hidden = [x_BTD]
+        hidden, attention = [x_BTD], []
         relations: tuple[Tensor, ...] = ()
         for place in range(shared.subnet.num_layers):
             x_BTD, relations = self.run_layer(place, x_BTD, shared)
             hidden.append(x_BTD)
-        return Output(self.answer(x_BTD, batch, shared), tuple(hidden), relations)
+            if with_attention:
+                attention.append(relations[:2])
+        logits = self.answer(x_BTD, batch, shared)
+        return Output(logits, tuple(hidden), relations, tuple(attention))
 
     def begin(
         self,

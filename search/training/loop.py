@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from search.errors import TrainingDiverged
 from search.model.transformer import ElasticTransformer
@@ -45,8 +45,13 @@ class TrainingRun:
         precision: str = "fp32",
         settings: OptimizerSettings | None = None,
         group: Group = ALONE,
+        beside: nn.Module | None = None,
     ) -> None:
-        """`settings` None: those of the model's kind."""
+        """
+        Args:
+            settings: None: those of the model's kind.
+            beside: trained along with the model, and no part of it: what only its loss needs.
+        """
         self.model = model
         self.precision = precision
         self.schedule = schedule
@@ -54,7 +59,8 @@ class TrainingRun:
         self.step = 0
         self._settings = settings or OptimizerSettings.for_shape(model.shape)
         self._group = group
-        self._named = trained_parameters(model)
+        self._beside = {f"beside.{n}": p for n, p in (beside or nn.Module()).named_parameters()}
+        self._named = trained_parameters(model) | self._beside
         self._device = next(model.parameters()).device
         self._optimizer = adamw(self._named, self._settings)
         # fp16 has no exponents for small gradients: the loss is scaled up, the gradients down.
@@ -141,6 +147,7 @@ class TrainingRun:
     def save(self, path: Path) -> None:
         """A safetensors file with the weights, their average, the moments and the step."""
         tensors = {f"weight/{n}": p.detach() for n, p in self.model.named_parameters()}
+        tensors |= {f"beside/{n}": p.detach() for n, p in self._beside.items()}
         for name, parameter in self._named.items():
             for kind, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"{kind}/{name}"] = value
@@ -162,7 +169,9 @@ class TrainingRun:
                 if kind == "weight":
                     continue
                 tensor = stored.get_tensor(key)
-                if kind == "scaler":
+                if kind == "beside":
+                    self._beside[name].data.copy_(tensor)
+                elif kind == "scaler":
                     scaler[name] = type(scaler[name])(tensor)
                 elif kind == "average":
                     assert self._average is not None, "the run kept an average"

@@ -11,7 +11,7 @@ from search.errors import InvalidInput
 from search.model.transformer import Batch, ElasticTransformer, Output
 from search.space import SubnetConfig
 from search.training.loop import LossesAt
-from search.training.losses import DistillationLoss
+from search.training.losses import DistillationLoss, relation_error
 from search.training.order import BatchOrder, Part
 from search.training.sampling import Sampling, SubnetSampler
 from search.training.tasks import task_of
@@ -117,8 +117,25 @@ def distillation_losses(
     def losses_at(step: int) -> Iterator[Tensor]:
         for part in order.parts(step):
             target = target_of(part.places, part.batch)
-            output = student(part.batch, sizes)
+            output = student(part.batch, sizes, with_attention=loss.attention > 0)
             yield part.share * loss(output, subnet, target, part.batch, part.labels)
+
+    return losses_at
+
+
+def relation_losses(
+    student: ElasticTransformer, order: BatchOrder, target_of: TargetOf, *, relation_heads: int
+) -> LossesAt:
+    """The relations of a student's last layer against those that `target_of` gives, no labels."""
+    is_causal = student.shape.is_causal
+
+    def losses_at(step: int) -> Iterator[Tensor]:
+        for part in order.parts(step):
+            target = target_of(part.places, part.batch)
+            output = student(part.batch)
+            yield part.share * relation_error(
+                output, target, part.batch, is_causal=is_causal, relation_heads=relation_heads
+            )
 
     return losses_at
 

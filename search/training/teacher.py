@@ -21,21 +21,27 @@ def teacher_of(
     rows: Rows,
     *,
     relations: bool = False,
+    attention: bool = False,
     max_bytes: int = MAX_KEPT_BYTES,
 ) -> TeacherOutputs | LiveTeacher:
     """Every layer's outputs kept if they fit into `max_bytes`, else the teacher itself."""
-    if kept_bytes(teacher.shape, rows.lengths, relations=relations) > max_bytes:
-        return LiveTeacher(teacher)
+    needed = kept_bytes(teacher.shape, rows.lengths, relations=relations, attention=attention)
+    if needed > max_bytes:
+        return LiveTeacher(teacher, attention=attention)
     layers = tuple(range(teacher.sizes.num_layers))
-    return TeacherOutputs(teacher, rows, layers, relations=relations)
+    return TeacherOutputs(teacher, rows, layers, relations=relations, attention=attention)
 
 
-def kept_bytes(shape: ModelShape, lengths: Tensor, *, relations: bool) -> int:
+def kept_bytes(
+    shape: ModelShape, lengths: Tensor, *, relations: bool, attention: bool = False
+) -> int:
     """Bytes that `TeacherOutputs` takes for rows of so many tokens, all layers being kept."""
     tokens = int(lengths.sum())
     features = shape.num_layers * shape.embed_dim
     if relations:
         features += (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
+    if attention:
+        features += shape.num_layers * (shape.num_heads + shape.num_kv_heads) * shape.head_dim
     per_token = BYTES_PER_HIDDEN * features
     if shape.task == "language-modelling":
         return tokens * (per_token + 4 * shape.embed_dim)
@@ -46,19 +52,19 @@ def kept_bytes(shape: ModelShape, lengths: Tensor, *, relations: bool) -> int:
 class LiveTeacher:
     """Asks the teacher for every batch: its forward pass, and no memory."""
 
-    def __init__(self, teacher: ElasticTransformer) -> None:
+    def __init__(self, teacher: ElasticTransformer, *, attention: bool = False) -> None:
         self._teacher = teacher.eval()
+        self._has_attention = attention
 
     @torch.no_grad()
     def __call__(self, places: list[int], batch: Batch) -> Output:
         del places
-        device = next(self._teacher.parameters()).device
-        output: Output = self._teacher(to_device(batch, device))
-        return output.to(batch.inputs.device)
+        return _asked(self._teacher, batch, attention=self._has_attention)
 
 
 class TeacherOutputs:
-    """Answers, chosen hidden states and the last layer's relations of every row.
+    """Answers of every row, and of chosen layers hidden states and, if asked for, attention; of
+    the last one its relations.
 
     They are in bfloat16: 2 bytes x tokens x embed_dim a layer, 150 MB a layer for 200,000 tokens
     of 384; their noise is far below what a student can follow. Logits are in float32, except
@@ -73,20 +79,25 @@ class TeacherOutputs:
         hidden_layers: tuple[int, ...],
         *,
         relations: bool = False,
+        attention: bool = False,
     ) -> None:
         """`hidden_layers` are layers of the teacher, 0 the first."""
         self._teacher = teacher
         self._shape = teacher.shape
         self._device = next(teacher.parameters()).device
-        self._store_device = _store_device(self._device, teacher.shape, rows.lengths, relations)
+        self._store_device = _store_device(
+            self._device,
+            kept_bytes(teacher.shape, rows.lengths, relations=relations, attention=attention),
+        )
         self._offsets = torch.cat([torch.zeros(1), rows.lengths]).long().cumsum(0)
         self._kept: dict[str, Tensor] = {}
         self._layers = hidden_layers
         self._has_relations = relations
+        self._has_attention = attention
         teacher.eval()
         with torch.no_grad():
             for places, batch in ordered_batches(rows):
-                output = teacher(to_device(batch, self._device))
+                output = _asked(teacher, to_device(batch, self._device), attention=attention)
                 for name, values in self._to_keep(output).items():
                     self._store(name, values, places, len(rows))
 
@@ -101,7 +112,8 @@ class TeacherOutputs:
             relations = tuple(
                 self._padded(name, places, batch).float().transpose(1, 2) for name in _RELATIONS
             )
-        found = Output(self._logits(places, batch), tuple(hidden), relations)
+        attention = self._attention(places, batch)
+        found = Output(self._logits(places, batch), tuple(hidden), relations, attention)
         return found.to(batch.inputs.device)
 
     @property
@@ -114,6 +126,10 @@ class TeacherOutputs:
         if self._has_relations:
             for name, values_BHTN in zip(_RELATIONS, output.relations, strict=True):
                 kept[name] = values_BHTN.transpose(1, 2).bfloat16()
+        if self._has_attention:
+            for layer in self._layers:
+                for name, values_BHTN in zip(_ATTENTION, output.attention[layer], strict=True):
+                    kept[f"{name}/{layer}"] = values_BHTN.transpose(1, 2).bfloat16()
         if self._shape.task == "language-modelling":
             return kept | {"last": output.hidden[-1]}
         return kept | {"logits": output.logits}
@@ -133,6 +149,15 @@ class TeacherOutputs:
 
     def _has_tokens(self, name: str) -> bool:
         return name != "logits" or self._shape.answers_per_token
+
+    def _attention(self, places: list[int], batch: Batch) -> tuple[tuple[Tensor, ...], ...]:
+        if not self._has_attention:
+            return ()
+        found: list[tuple[Tensor, ...]] = [()] * self._teacher.sizes.num_layers
+        for layer in self._layers:
+            parts = (self._padded(f"{name}/{layer}", places, batch) for name in _ATTENTION)
+            found[layer] = tuple(part.float().transpose(1, 2) for part in parts)
+        return tuple(found)
 
     def _logits(self, places: list[int], batch: Batch) -> Tensor:
         if self._shape.task == "language-modelling":
@@ -160,14 +185,26 @@ class TeacherOutputs:
         return tokens_RT.to(self._store_device), is_real_RT.to(self._store_device)
 
 
-def _store_device(
-    device: torch.device, shape: ModelShape, lengths: Tensor, relations: bool
-) -> torch.device:
+def _asked(teacher: ElasticTransformer, batch: Batch, *, attention: bool) -> Output:
+    """The teacher's outputs where the batch is."""
+    output: Output = teacher(readable(teacher, batch), with_attention=attention)
+    return output.to(batch.inputs.device)
+
+
+def readable(teacher: ElasticTransformer, batch: Batch) -> Batch:
+    """The batch where the teacher is; without token types for one that knows none."""
+    if not teacher.shape.num_token_types:
+        batch = batch._replace(token_types=None)
+    return to_device(batch, next(teacher.parameters()).device)
+
+
+def _store_device(device: torch.device, num_bytes: int) -> torch.device:
     """With the teacher where it fits into half of what is free: a GPU would wait for copies."""
     if device.type != "cuda":
         return CPU
     free, _ = torch.cuda.mem_get_info(device)
-    return device if kept_bytes(shape, lengths, relations=relations) < free / 2 else CPU
+    return device if num_bytes < free / 2 else CPU
 
 
 _RELATIONS = ("queries", "keys", "values")
+_ATTENTION = _RELATIONS[:2]

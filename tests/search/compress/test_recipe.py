@@ -9,6 +9,7 @@ import pytest
 
 from search.compress.configs import (
     DistillConfig,
+    DistillRelationsConfig,
     PruneAndDistillConfig,
     PruneConfig,
     SparsifyConfig,
@@ -22,7 +23,8 @@ RECIPE = CompressionRecipe(
     stages=(
         TrimVocabularyConfig(min_count=2),
         PruneConfig(keep=0.5, importance="magnitude"),
-        DistillConfig(epochs=2),
+        DistillRelationsConfig(embed_dim=192, teacher="original"),
+        DistillConfig(epochs=2, attention=0.5, teacher="larger"),
         SparsifyConfig(sparsity=0.9, score="second-order", epochs=1),
     )
 )
@@ -34,6 +36,7 @@ def test_a_recipe_survives_json() -> None:
     assert [stage.kind for stage in read.stages] == [
         "trim-vocabulary",
         "prune",
+        "distill-relations",
         "distill",
         "sparsify",
     ]
@@ -67,6 +70,17 @@ def test_a_recipe_survives_json() -> None:
         ),
         ({"stages": [{"kind": "factorize", "rank": 0}]}, f"{FIRST}.rank", "above 0"),
         ({"stages": [{"kind": "distill", "epochs": 0}]}, f"{FIRST}.epochs", "above 0"),
+        ({"stages": [{"kind": "distill", "attention": -1}]}, f"{FIRST}.attention", "at least 0"),
+        (
+            {"stages": [{"kind": "distill-relations"}]},
+            f"{FIRST}.teacher",
+            "named where the student keeps all sizes",
+        ),
+        (
+            {"stages": [{"kind": "distill-relations", "embed_dim": -8}]},
+            f"{FIRST}.embed_dim",
+            "at least 0",
+        ),
     ],
 )
 def test_what_a_recipe_cannot_be_is_named(data: dict[str, Any], field: str, match: str) -> None:

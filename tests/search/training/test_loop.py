@@ -91,6 +91,38 @@ def test_a_resumed_run_is_equal_to_the_bit(
             assert torch.equal(value, expected[name]), name
 
 
+def test_what_is_trained_beside_the_model_is_no_part_of_it_and_survives_too(
+    tmp_path: Path,
+) -> None:
+    rows, beside = task(64), torch.nn.Linear(2, 2, bias=False)
+    started = beside.weight.detach().clone()
+
+    def begun_beside(beside: torch.nn.Linear) -> tuple[TrainingRun, LossesAt]:
+        model = network(1).train()
+        order = BatchOrder(rows, 16, 3)
+
+        def losses_at(step: int) -> Iterator[torch.Tensor]:
+            _, batch, labels = order[step]
+            yield torch.nn.functional.cross_entropy(beside(model(batch).logits), labels)
+
+        schedule = Schedule(learning_rate=1e-2, total_steps=6)
+        return TrainingRun(model, schedule, seed=3, beside=beside), losses_at
+
+    run, losses_at = begun_beside(beside)
+    run.advance(losses_at, lambda: run.step == 3)
+    run.save(tmp_path / "run.safetensors")
+    run.advance(losses_at, never)
+    assert not torch.equal(beside.weight, started)
+    assert all("beside" not in name for name, _ in run.model.named_parameters())
+    other = torch.nn.Linear(2, 2, bias=False)
+    resumed, losses_at = begun_beside(other)
+    resumed.load(tmp_path / "run.safetensors")
+    resumed.advance(losses_at, never)
+    assert torch.equal(other.weight, beside.weight)
+    for name, weight in weights(resumed.model).items():
+        assert torch.equal(weight, weights(run.model)[name])
+
+
 def test_a_finished_run_takes_no_further_step() -> None:
     run, losses_at = begun()
     run.advance(losses_at, should_stop=never)

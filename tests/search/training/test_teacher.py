@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from search.model.transformer import ElasticTransformer
+from search.model.transformer import ElasticTransformer, Output
 from search.shape import ModelShape
 from search.training.batches import TokenRows
 from search.training.tasks import IGNORED
@@ -54,15 +54,20 @@ def teacher(shape: ModelShape) -> ElasticTransformer:
     return model.eval()
 
 
+def heads_of(output: Output) -> list[Tensor]:
+    """The relations, then every layer's attention."""
+    return [part for layer in (output.relations, *output.attention) for part in layer]
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_kept_outputs_are_those_of_the_teacher(name: str) -> None:
     shape = SHAPES[name]
     model, rows = teacher(shape), rows_for(shape)
-    kept = TeacherOutputs(model, rows, LAYERS, relations=True)
+    kept = TeacherOutputs(model, rows, LAYERS, relations=True, attention=True)
     places = [3, 31, 7]
     given = rows.batch(places)
     with torch.no_grad():
-        asked = model(given)
+        asked = model(given, with_attention=True)
     answered = kept(places, given)
     real_BT = given.attention_mask.bool()
 
@@ -73,19 +78,20 @@ def test_kept_outputs_are_those_of_the_teacher(name: str) -> None:
     for layer in LAYERS:
         mine, theirs = answered.hidden[layer + 1][real_BT], asked.hidden[layer + 1][real_BT]
         torch.testing.assert_close(mine, theirs, atol=0.02, rtol=0.01)
-    for mine, theirs in zip(answered.relations, asked.relations, strict=True):
+    for mine, theirs in zip(heads_of(answered), heads_of(asked), strict=True):
         assert mine.shape == theirs.shape
         mine, theirs = (r.transpose(1, 2)[real_BT] for r in (mine, theirs))
         torch.testing.assert_close(mine, theirs, atol=0.02, rtol=0.01)
 
 
-@pytest.mark.parametrize("relations", [False, True])
+@pytest.mark.parametrize(("relations", "attention"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("name", SHAPES)
-def test_what_they_take_is_known_beforehand(name: str, relations: bool) -> None:
+def test_what_they_take_is_known_beforehand(name: str, relations: bool, attention: bool) -> None:
     shape = SHAPES[name]
     rows = rows_for(shape)
-    kept = TeacherOutputs(teacher(shape), rows, LAYERS, relations=relations)
-    assert kept.num_bytes == kept_bytes(shape, rows.lengths, relations=relations)
+    asked = {"relations": relations, "attention": attention}
+    kept = TeacherOutputs(teacher(shape), rows, LAYERS, **asked)
+    assert kept.num_bytes == kept_bytes(shape, rows.lengths, **asked)
 
 
 def test_a_vocabulary_is_never_kept() -> None:
@@ -104,3 +110,14 @@ def test_a_teacher_whose_outputs_do_not_fit_is_asked_every_time() -> None:
     first, again = live([1, 2], given), live([1, 2], given)
     assert torch.equal(first.logits, again.logits)  # no dropout
     assert not first.logits.requires_grad
+
+
+def test_a_teacher_without_token_types_reads_the_ids_alone() -> None:
+    shape = replace(SHAPE, num_token_types=0)
+    model, rows = teacher(shape), task(8)
+    typed = replace(rows, token_types=torch.ones_like(rows.tokens, dtype=torch.int8))
+    plain, given = rows.batch([1, 2]), typed.batch([1, 2])
+    assert given.token_types is not None
+    for target_of in (LiveTeacher(model), TeacherOutputs(model, typed, LAYERS)):
+        answer = target_of([1, 2], given).logits
+        torch.testing.assert_close(answer, model(plain).logits.detach(), atol=1e-5, rtol=1e-5)
