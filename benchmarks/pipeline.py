@@ -8,48 +8,45 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.exported import export, judge, measure
 from benchmarks.local_device import fit_predictor, weight_bits
+from benchmarks.small_search import (
+    Found,
+    latency_task,
+    num_steps,
+    search_networks,
+    sort_units_,
+    train,
+    train_supernet,
+)
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.compress.distill import Distillation, TaskData
 from search.costs import flops, num_params
 from search.data.dataset import Dataset
-from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
 from search.model.extract import extract
 from search.model.importing import import_model
-from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
-from search.objectives import LATENCY, QUALITY, Floats
 from search.pareto import front_ranks
-from search.samplers import SAMPLERS
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
 from search.training.encoding import encode_splits, with_vectors
-from search.training.evaluate import evaluate, few, predict, quality_of
-from search.training.loop import LossesAt, TrainingRun
-from search.training.losses import DistillationLoss
-from search.training.optimizer import Schedule
+from search.training.evaluate import evaluate
 from search.training.order import BatchOrder
 from search.training.rows import Rows
-from search.training.sampling import Sampling, SubnetSampler
-from search.training.supernet import finetuning_losses, freeze_words_, supernet_losses
+from search.training.supernet import finetuning_losses
 from search.training.tasks import task_of
 from search.training.teacher import teacher_of
-from search.training.together import divergences, evaluate_together
 
 SEED = 0
-IMPORTANCE_BATCHES = 12
-RANKING_ROWS = 128
 MEASURED_NETWORKS, HELD_OUT_NETWORKS = 24, 6
 RACED = 3
 
@@ -109,15 +106,6 @@ def run_job(job: SmallJob, say: Say) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A network that the search evaluated, with the weights that it inherits."""
-
-    subnet: SubnetConfig
-    predicted_ms: float
-    quality: float
-
-
-@dataclass(frozen=True, slots=True)
 class Winner:
     """A network that was found for a budget, and trained to the end."""
 
@@ -133,7 +121,7 @@ class Winner:
     def figures(self) -> dict[str, Any]:
         return {
             "budget": self.budget,
-            "predicted_ms": self.found.predicted_ms,
+            "predicted_ms": self.found.cost,
             "inherited_quality": self.found.quality,
             "validation_quality": self.distilled,
             "subnet": self.found.subnet.to_dict(),
@@ -156,10 +144,20 @@ class _Run:
             original = evaluate(teacher, rows["validation"])
             self.clock.say(f"original: {self.task.show(original.value)}")
         with stage("reorder"):
-            space = self._reorder_(teacher, rows)
+            space = sort_units_(
+                teacher, rows["train"], rows["search"], batch_size=self.effort.batch_size
+            )
         with stage("supernet"):
             target_of = teacher_of(teacher, rows["train"])
-            supernet = self._supernet(teacher, rows["train"], space, target_of)
+            supernet = train_supernet(
+                teacher,
+                rows["train"],
+                space,
+                target_of,
+                epochs=self.effort.supernet_epochs,
+                learning_rate=self.effort.learning_rate,
+                batch_size=self.effort.batch_size,
+            )
             self._show_extremes(supernet, rows["validation"], space)
         with stage("device"):
             predictor, fit = fit_predictor(
@@ -206,7 +204,7 @@ class _Run:
 
         The device is learnt once, whatever is searched on it later: that is left out.
         """
-        losses = np.array([(one.predicted_ms, -one.quality) for one in found])
+        losses = np.array([(one.cost, -one.quality) for one in found])
         spent = sum(self.clock.seconds[stage] for stage in ("reorder", "supernet", "search"))
         is_finetuned = self.shape.task != "sentence-embedding"
         return {
@@ -241,49 +239,14 @@ class _Run:
             return model, {name: with_vectors(part, model) for name, part in rows.items()}
         order = BatchOrder(rows["train"], self.effort.batch_size, SEED)
         losses_at = finetuning_losses(model, order)
-        self._train(model, losses_at, self.effort.teacher_epochs, order)
+        total = num_steps(self.effort.teacher_epochs, order)
+        train(model, losses_at, total, self.effort.learning_rate)
         return model, rows
-
-    def _reorder_(self, teacher: ElasticTransformer, rows: Mapping[str, Rows]) -> SearchSpace:
-        order = BatchOrder(rows["train"], self.effort.batch_size, SEED)
-        count = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
-        batches = (order[step][1:] for step in range(count))
-        checked = few(rows["search"], self.shape, RANKING_ROWS)
-        before = predict(teacher, checked)
-        reorder_(teacher, measure_importance(teacher, batches, self.task.loss))
-        assert float((predict(teacher, checked) - before).abs().max()) < 1e-3
-        ranked = rows["search"].spread(RANKING_ROWS)
-        full = SubnetConfig.full(self.shape)
-        layer_order = rank_layers(lambda s: divergences(teacher, ranked, s), full)
-        return SearchSpace.for_shape(self.shape).with_layer_order(layer_order)
-
-    def _supernet(
-        self, teacher: ElasticTransformer, rows: Rows, space: SearchSpace, target_of: Any
-    ) -> ElasticTransformer:
-        supernet = extract(teacher, SubnetConfig.full(self.shape))
-        freeze_words_(supernet)
-        order = BatchOrder(rows, self.effort.batch_size, SEED + 1)
-        total = self._num_steps(self.effort.supernet_epochs, order)
-        sampler = SubnetSampler(space, Sampling(), total_steps=total, seed=SEED)
-        loss = DistillationLoss.for_shape(self.shape)
-        losses_at = supernet_losses(supernet, order, sampler, target_of, loss)
-        self._train(supernet, losses_at, self.effort.supernet_epochs, order)
-        return supernet
 
     def _show_extremes(self, model: ElasticTransformer, rows: Rows, space: SearchSpace) -> None:
         for name, subnet in (("largest", space.largest), ("smallest", space.smallest)):
             quality = evaluate(model, rows, subnet.with_precision("fp32"))
             self.clock.say(f"{name} subnet: {self.task.show(quality.value)}")
-
-    def _train(
-        self, model: ElasticTransformer, losses_at: LossesAt, epochs: float, order: BatchOrder
-    ) -> None:
-        total = self._num_steps(epochs, order)
-        schedule = Schedule(learning_rate=self.effort.learning_rate, total_steps=total)
-        TrainingRun(model, schedule, seed=SEED).advance(losses_at, should_stop=lambda: False)
-
-    def _num_steps(self, epochs: float, order: BatchOrder) -> int:
-        return max(1, round(epochs * order.steps_per_epoch))
 
     # --- search -----------------------------------------------------------------------------
 
@@ -295,37 +258,13 @@ class _Run:
         predictor: WorkloadPredictor,
     ) -> list[Found]:
         loosest_ms = max(self.job.budgets) * predictor.reference_ms
-
-        def known(subnets: Sequence[SubnetConfig]) -> Floats:
-            return predictor.predict(subnets).mean_ms.reshape(-1, 1)
-
-        def are_feasible(subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
-            return np.asarray(predictor.predict(subnets).mean_ms <= loosest_ms)
-
-        task = SearchTask(
-            space=space, objectives=(LATENCY, QUALITY), known=known, are_feasible=are_feasible
+        return search_networks(
+            latency_task(space, predictor, loosest_ms),
+            supernet,
+            rows.spread(self.effort.search_rows),
+            population=self.effort.population,
+            generations=self.effort.generations,
         )
-        sample = rows.spread(self.effort.search_rows)
-        records: list[EvaluatedGenotype] = []
-        for generation in range(self.effort.generations):
-            children = ask_generation(
-                task,
-                records,
-                SAMPLERS["surrogate"],
-                generation=generation,
-                population=self.effort.population,
-                seed=SEED,
-            )
-            scores = evaluate_together(supernet, sample, [child.subnet for child in children])
-            for index, (child, of_rows) in enumerate(zip(children, scores, strict=True)):
-                quality = quality_of(of_rows, self.shape)
-                values = task.values_of(child.subnet, {"quality": quality.value})
-                records.append(
-                    EvaluatedGenotype(
-                        generation=generation, index=index, genotype=child.genotype, values=values
-                    )
-                )
-        return [Found(space.decode(record.genotype), *record.values) for record in records]
 
     def _winner(
         self,
@@ -337,9 +276,9 @@ class _Run:
     ) -> Winner | None:
         """The best of a race among those that are predicted to keep the budget, distilled."""
         budget_ms = budget * predictor.reference_ms
-        within = [one for one in found if one.predicted_ms <= budget_ms]
+        within = [one for one in found if one.cost <= budget_ms]
         if not within:
-            closest = min(one.predicted_ms for one in found) / predictor.reference_ms
+            closest = min(one.cost for one in found) / predictor.reference_ms
             self.clock.say(f"{budget:.0%}: the fastest network that was found takes {closest:.0%}")
             return None
         raced = []
