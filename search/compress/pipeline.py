@@ -104,7 +104,7 @@ def run_recipe(
     network: Compressed,
     recipe: CompressionRecipe,
     data: StageData,
-    target: CompressionTarget,
+    target: CompressionTarget | None,
     *,
     latency_of: LatencyOf | None = None,
     checkpoints: Path | None = None,
@@ -112,10 +112,11 @@ def run_recipe(
     """Applies stage after stage; what each leaves and its report, as soon as it is done.
 
     Args:
+        target: None keeps every stage whatever it buys: for experiments about orders.
         checkpoints: a folder that holds what every stage made: a run that was stopped goes on
             after the last of them, with the same result.
     """
-    if target.cost == "latency_ms" and latency_of is None:
+    if target is not None and target.cost == "latency_ms" and latency_of is None:
         raise ValueError("latency_ms is the target's cost, and nothing tells it")
     before = figures_of(network, data, latency_of)
     for place, config in enumerate(recipe.stages):
@@ -149,10 +150,12 @@ def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | Non
 def judged(
     before: Figures,
     after: Figures,
-    target: CompressionTarget,
+    target: CompressionTarget | None,
     following: Sequence[StageConfig],
 ) -> tuple[bool, str]:
     """Whether the stage helps the target, and why."""
+    if target is None:
+        return True, "every stage is kept"
     can_recover = any(stage.phase == "training" for stage in following)
     floor = target.min_quality - (target.grace if can_recover else 0.0)
     # What is too low already may rise without getting there at once.

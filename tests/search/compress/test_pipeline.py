@@ -25,7 +25,9 @@ FLOPS = CompressionTarget(cost="flops", min_quality=0.9)
 
 
 def run(
-    *stages: StageConfig, target: CompressionTarget = FLOPS, checkpoints: Path | None = None
+    *stages: StageConfig,
+    target: CompressionTarget | None = FLOPS,
+    checkpoints: Path | None = None,
 ) -> tuple[Compressed, list[StageReport]]:
     found = network()
     reports = []
@@ -59,6 +61,14 @@ def test_a_stage_that_buys_nothing_of_the_target_is_taken_back_and_reported() ->
     found, (report,) = run(SparsifyConfig(sparsity=0.5), target=zeros)
     assert report.is_kept
     assert sparsity_of(found.model) == pytest.approx(0.5, abs=0.02)
+
+
+def test_without_a_target_every_stage_is_kept_whatever_it_costs() -> None:
+    found, (pruned, sparse) = run(PruneConfig(keep=0.2), SparsifyConfig(sparsity=0.9), target=None)
+    assert pruned.is_kept
+    assert sparse.is_kept
+    assert sparse.after.quality < 0.9
+    assert sparsity_of(found.model) == pytest.approx(0.9, abs=0.02)
 
 
 def test_quality_may_fall_too_low_only_while_a_stage_follows_that_trains() -> None:
