@@ -63,12 +63,21 @@ class Kept:
         entry = {**asdict(judged), "is_right": judged.is_right.astype(int).tolist()}
         self._write(name, entry)
 
+    def figures(self, name: str) -> dict[str, Any] | None:
+        """Whatever a benchmark found out under a name."""
+        found: dict[str, Any] | None = self._read(name)
+        return found
+
+    def save_figures(self, name: str, figures: Mapping[str, Any]) -> None:
+        self._write(name, figures)
+
     def _read(self, name: str) -> Any:
         path = self._folder / f"{name}.json"
         return json.loads(path.read_text()) if path.is_file() else None
 
     def _write(self, name: str, data: Any) -> None:
         """Whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / f"{name}.partial"
         partial.write_text(json.dumps(data))
         partial.rename(self._folder / f"{name}.json")

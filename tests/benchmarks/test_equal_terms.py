@@ -10,7 +10,9 @@ from benchmarks.equal_terms import (
     front_of,
     geometric_mean,
     latency_for,
+    paired_difference,
     paired_points,
+    share_between,
     speedups,
 )
 
@@ -52,3 +54,24 @@ def test_rows_that_both_answer_alike_do_not_widen_the_interval() -> None:
     found = paired_points(ours, theirs)
     assert found["points"] == pytest.approx(2.0)
     assert 0.5 < found["lower"] < 2.0 < found["upper"] < 3.5
+
+
+def test_a_difference_of_likelihoods_weighs_rows_by_their_answers() -> None:
+    theirs = np.array([-10.0, -40.0])
+    ours = np.array([-8.0, -40.0])
+    found = paired_difference(ours, theirs, np.array([10.0, 40.0]))
+    assert found["difference"] == pytest.approx(2 / 50)
+    assert found["lower"] < 0 < found["upper"]
+    alike = paired_difference(ours, ours, np.array([10.0, 40.0]))
+    assert (alike["lower"], alike["upper"]) == (0.0, 0.0)
+
+
+def test_the_share_of_a_gap_is_told_with_how_uncertain_it_is() -> None:
+    rng = np.random.default_rng(0)
+    high = (rng.random(800) < 0.9).astype(float)
+    low = high * (rng.random(800) < 0.6)
+    reached = np.where(rng.random(800) < 0.5, high, low)
+    found = share_between(low, high, reached)
+    assert found["lower"] < found["share"] < found["upper"]
+    assert found["share"] == pytest.approx(0.5, abs=0.1)
+    assert share_between(low, high, high)["share"] == 1.0

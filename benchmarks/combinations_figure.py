@@ -1,0 +1,160 @@
+"""Quality against latency and against size: one point a recipe, by its number in the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+COLOURS = {
+    "original": "#444444",
+    "alone": "#8a94a6",
+    "pair": "#2f6fde",
+    "order": "#d9480f",
+    "search": "#2f9e77",
+}
+LABELS = {
+    "original": "the original",
+    "alone": "one technique",
+    "pair": "two techniques",
+    "order": "orders of three",
+    "search": "searched",
+}
+# Below this share of what the original is above the worst recipe, points stand on the edge.
+SHOWN = 0.45
+CLEARANCE = 13.0  # pixels between two numbers
+STEPS = 40
+
+Pixels = npt.NDArray[np.float64]
+
+
+def draw_combinations(
+    family: Mapping[str, Any],
+    path: Path,
+    *,
+    title: str,
+    numbered: Sequence[tuple[int, Mapping[str, Any]]],
+) -> None:
+    """Writes a PNG."""
+    points = [(0, {**family["original"], "group": "original"}), *numbered]
+    figure = Figure(figsize=(14, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a screen, and without pyplot's global state
+    left, right = figure.subplots(1, 2, sharey=True)
+    lowest = _lowest([_height(one, family["metric"]) for _, one in points])
+    for axes, name, scale, label in (
+        (left, "p50_ms", 1.0, "p50 latency, ms (log scale)"),
+        (right, "gzip_bytes", 1e-6, "MB of the file, gzipped (log scale)"),
+    ):
+        _scatter(axes, points, family["metric"], name, scale, lowest)
+        axes.set_xlabel(label)
+    is_likelihood = family["metric"] == "log_likelihood"
+    left.set_ylabel("perplexity (log scale, downwards)" if is_likelihood else "accuracy, %")
+    handles = [
+        left.scatter([], [], color=COLOURS[group], s=40, label=LABELS[group]) for group in LABELS
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(LABELS), frameon=False)
+    figure.suptitle(f"{title}: every recipe by its number in the table", fontsize=12)
+    figure.canvas.draw()
+    for axes, name, scale in ((left, "p50_ms", 1.0), (right, "gzip_bytes", 1e-6)):
+        _number(axes, points, family["metric"], name, scale, lowest)
+    figure.savefig(path, dpi=110)
+
+
+def _scatter(
+    axes: Axes,
+    points: Sequence[tuple[int, Mapping[str, Any]]],
+    metric: str,
+    name: str,
+    scale: float,
+    lowest: float,
+) -> None:
+    for _, one in points:
+        height = _height(one, metric)
+        axes.scatter(
+            one[name] * scale,
+            max(height, lowest),
+            s=46,
+            marker="v" if height < lowest else "o",
+            color=COLOURS[one["group"]],
+            edgecolor="white",
+            linewidth=0.6,
+            zorder=3,
+        )
+    places = sorted((one[name] * scale, _height(one, metric)) for _, one in points)
+    best = np.maximum.accumulate([height for _, height in places])
+    axes.step(
+        [x for x, _ in places],
+        np.maximum(best, lowest),
+        where="post",
+        color="#999999",
+        linewidth=0.8,
+        zorder=1,
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    if metric == "log_likelihood":
+        axes.yaxis.set_major_formatter(lambda height, _: f"{math.exp(-height):.0f}")
+    axes.grid(alpha=0.25)
+
+
+def _number(
+    axes: Axes,
+    points: Sequence[tuple[int, Mapping[str, Any]]],
+    metric: str,
+    name: str,
+    scale: float,
+    lowest: float,
+) -> None:
+    """Numbers beside the points, where no other point or number is."""
+    xy = [(one[name] * scale, max(_height(one, metric), lowest)) for _, one in points]
+    spots = axes.transData.transform(xy)
+    taken = list(spots)
+    for (number, one), data, spot in zip(points, xy, spots, strict=True):
+        place = _free_place(spot, taken)
+        taken.append(place)
+        offset = (place - spot) * 72 / axes.figure.dpi
+        axes.annotate(
+            str(number),
+            data,
+            xytext=(float(offset[0]), float(offset[1])),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=COLOURS[one["group"]],
+            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "shrinkB": 3},
+            zorder=4,
+        )
+
+
+def _free_place(spot: Pixels, taken: Sequence[Pixels]) -> Pixels:
+    """The nearest one on a spiral around the spot; the last one where all are taken."""
+    others = np.array(taken)
+    place = spot
+    for step in range(STEPS):
+        radius, angle = 12 + 1.6 * step, 0.9 * step + 0.8
+        place = spot + radius * np.array([math.cos(angle), math.sin(angle)])
+        if np.hypot(*(others - place).T).min() >= CLEARANCE:
+            break
+    return place
+
+
+def _height(one: Mapping[str, Any], metric: str) -> float:
+    quality = float(one["quality"])
+    return quality if metric == "log_likelihood" else 100 * quality
+
+
+def _lowest(heights: Sequence[float]) -> float:
+    """What is drawn at least: recipes that destroy a network would flatten all others."""
+    original = heights[0]
+    return max(min(heights), original - SHOWN * (original - min(heights)))
