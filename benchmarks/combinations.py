@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from search.training.tasks import task_of
 STATE = Path(".snugnet/combinations")
 PAGE = Path("docs/combinations.md")
 ORIGINAL = "the original"
+QUICK_EVERY = 3
 FOUND = (
     (LATENCY, Technique("search", "searched by latency, distil", (DISTIL,))),
     (LATENCY, Technique("search", "searched by latency, distil, quantize", (DISTIL, INT8))),
@@ -97,9 +98,9 @@ def family_figures(name: str, state: Path, *, is_quick: bool) -> dict[str, Any]:
     original = deliver(
         ORIGINAL, subject.whole, subject, state / "files" / "whole", splits=("test",)
     )
-    tried = list(_tried(subject, found, state))
+    tried = list(_tried(subject, found, state, every=QUICK_EVERY if is_quick else 1))
     delivered = [original, *(one.delivered for one in tried if one.delivered)]
-    latencies_ms = time_all(delivered, subject)
+    timed = time_all(delivered, subject)
     return {
         "task": subject.shape.task,
         "metric": task_of(subject.shape).metric,
@@ -107,14 +108,15 @@ def family_figures(name: str, state: Path, *, is_quick: bool) -> dict[str, Any]:
         "workload": subject.job.workload.to_dict(),
         "steps_of_a_recipe": subject.data.num_steps(subject.effort.distill_epochs),
         "searched": found.figures,
-        "original": _figures(original, original, subject, latencies_ms),
-        "recipes": [_described(one, original, subject, latencies_ms) for one in tried],
+        "session": timed.session,
+        "original": _figures(original, original, subject, timed.latencies_ms),
+        "recipes": [_described(one, original, subject, timed.latencies_ms) for one in tried],
     }
 
 
-def _tried(subject: Subject, found: Searched, state: Path) -> Iterator[Tried]:
-    """Every recipe, run and delivered."""
-    for technique in techniques(subject.shape):
+def _tried(subject: Subject, found: Searched, state: Path, *, every: int) -> Iterator[Tried]:
+    """Recipes, run and delivered: all, or one of so many."""
+    for technique in techniques(subject.shape)[::every]:
         yield _one(technique, subject.whole, subject, state)
     for winner, technique in FOUND:
         if winner in found.winners:
@@ -139,7 +141,7 @@ def _one(technique: Technique, network: Compressed, subject: Subject, state: Pat
 
 
 def _described(
-    one: Tried, original: Delivered, subject: Subject, latencies_ms: dict[str, float]
+    one: Tried, original: Delivered, subject: Subject, latencies_ms: Mapping[str, float]
 ) -> dict[str, Any]:
     named = {"group": one.technique.group, "name": one.technique.name}
     if one.delivered is None:
@@ -153,7 +155,7 @@ def _described(
 
 
 def _figures(
-    one: Delivered, original: Delivered, subject: Subject, latencies_ms: dict[str, float]
+    one: Delivered, original: Delivered, subject: Subject, latencies_ms: Mapping[str, float]
 ) -> dict[str, Any]:
     return {
         **compared(one, original, subject, "test"),

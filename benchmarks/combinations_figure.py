@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
 COLOURS = {
     "original": "#444444",
@@ -30,8 +30,8 @@ LABELS = {
 }
 # Below this share of what the original is above the worst recipe, points stand on the edge.
 SHOWN = 0.45
-CLEARANCE = 13.0  # pixels between two numbers
-STEPS = 40
+CLEARANCE = 17.0  # pixels between two numbers
+STEPS = 60
 
 Pixels = npt.NDArray[np.float64]
 
@@ -99,7 +99,7 @@ def _scatter(
         zorder=1,
     )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_locator(FixedLocator(_ticks([x for x, _ in places])))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     if metric == "log_likelihood":
@@ -142,11 +142,20 @@ def _free_place(spot: Pixels, taken: Sequence[Pixels]) -> Pixels:
     others = np.array(taken)
     place = spot
     for step in range(STEPS):
-        radius, angle = 12 + 1.6 * step, 0.9 * step + 0.8
+        radius, angle = 18 + 1.2 * step, 0.9 * step + 0.8
         place = spot + radius * np.array([math.cos(angle), math.sin(angle)])
         if np.hypot(*(others - place).T).min() >= CLEARANCE:
             break
     return place
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers between the ends, more of them where these are near."""
+    low, high = min(values), max(values)
+    steps = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = (step * 10.0**exponent for exponent in exponents for step in steps)
+    return [tick for tick in found if low / 1.1 <= tick <= high * 1.1]
 
 
 def _height(one: Mapping[str, Any], metric: str) -> float:

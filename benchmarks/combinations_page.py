@@ -24,6 +24,20 @@ GROUPS = {
 }
 NEW_PAGE = f"""# What compression techniques do together
 
+Each technique alone, in pairs, and in the orders that papers argue about, on one model of each
+family. *Layers* halves the depth (those whose loss does least damage go), *widths* halves the
+FLOPs by removing heads and neurons, so that what has both is a quarter of the original. Every
+recipe that trains has the same number of steps, divided among its stages; *distil* is soft
+labels and hidden states of the original, *labels* the training labels alone. "More training,
+nothing else" is the control: what it gains, any recipe gains that trains.
+
+Quality is that of the exported file on the test split, with the paired 95 % interval of its
+difference from the original on the same rows (of each recipe by itself, not of all at once). *MB
+on paper* is what the weights take in their format; formats that no runtime here reads (ternary,
+int4) are timed and weighed as files of the rounded weights in fp32. Zeros do not make a file
+smaller until it is packed. A searched network starts from the weights of a supernet, whose
+training is not counted in the budget: it is shared by every budget and device.
+
 {BEGIN}
 {END}
 """

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import candidates, wanted
 from benchmarks.common import report_result
-from benchmarks.delivered import Delivered, compared, deliver, time_all
+from benchmarks.delivered import Delivered, Timed, compared, deliver, time_all
 from benchmarks.equal_terms import paired_points, share_between
 from benchmarks.exported import ExportedNetwork
 from benchmarks.int8_vectors import Int8Variant, int8_variants
@@ -35,7 +35,7 @@ from search.compress.recipe import stage_from_dict
 from search.space import SubnetConfig
 
 STATE = Path(".snugnet/compression-figures")
-EPOCHS, QUICK_EPOCHS = 1.5, 0.15
+EPOCHS, QUICK_EPOCHS = 1.2, 0.15
 TENTH = 0.1  # of the training, after which recovery is asked for
 ORIGINAL = "the original"
 Fits = Callable[[Delivered], bool]
@@ -78,10 +78,12 @@ class _Study:
         variants = self._int8_variants()
         exports = dict(write_exports(self._subject.shape, self._folder("exports"), seq_len=64))
         found = {name: file for name, file in exports.items() if isinstance(file, Path)}
-        latencies_ms = self._time(variants, found)
+        timed = self._time(variants, found)
+        latencies_ms = timed.latencies_ms
         return {
             "workload": self._subject.job.workload.to_dict(),
             "rows": {split: len(rows) for split, rows in self._subject.rows.items()},
+            "session": timed.session,
             "steps_of_a_recipe": self._subject.data.num_steps(self._epochs),
             "original": self._described(self._original, latencies_ms, is_chosen=True),
             "figures": [
@@ -148,9 +150,7 @@ class _Study:
             self._deliver,
         )
 
-    def _time(
-        self, variants: list[Int8Variant], exports: Mapping[str, Path]
-    ) -> Mapping[str, float]:
+    def _time(self, variants: list[Int8Variant], exports: Mapping[str, Path]) -> Timed:
         pairs = (file for one in variants for file in (one.int8, one.own))
         ours = {one.name: one for one in (self._original, *self._delivered.values(), *pairs)}
         full = SubnetConfig.full(self._subject.shape)

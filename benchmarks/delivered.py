@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.equal_terms import Floats, paired_difference
-from benchmarks.exported import ExportedNetwork, measure
+from benchmarks.exported import ExportedNetwork, measure_session
 from benchmarks.kept import Kept
 from benchmarks.pipeline import SEED
 from benchmarks.subjects import Subject
@@ -100,10 +100,18 @@ def _judged(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """p50 in ms of each file by name, and how quiet the session was."""
+
+    latencies_ms: Mapping[str, float]
+    session: dict[str, Any]
+
+
 def time_all(
     delivered: Sequence[Delivered], subject: Subject, others: Sequence[ExportedNetwork] = ()
-) -> dict[str, float]:
-    """p50 in ms of each by name, all in one session on one thread."""
+) -> Timed:
+    """All in one session on one thread."""
     keys = {f"n{place}": one.name for place, one in enumerate(delivered)}
     files = [one.as_exported(key) for key, one in zip(keys, delivered, strict=True)]
     # Inputs are drawn from the vocabulary that all of them have.
@@ -111,8 +119,12 @@ def time_all(
     shape = subject.shape
     if not shape.reads_images and min(sizes) < shape.vocab_size:
         shape = with_vocabulary(shape, min(sizes))
-    found = measure([*files, *others], shape, subject.job.workload, seed=SEED)
-    return {keys.get(key, key): ms for key, ms in found.items()}
+    result = measure_session([*files, *others], shape, subject.job.workload, seed=SEED)
+    summary = result.session
+    return Timed(
+        {keys.get(m.key, m.key): m.median_ms for m in result.measurements},
+        {"is_noisy": summary.noisy, "noise_floor": summary.noise_floor},
+    )
 
 
 def compared(one: Delivered, original: Delivered, subject: Subject, split: str) -> dict[str, Any]:

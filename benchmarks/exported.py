@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from predictors.measuring import run_measuring_spec
-from predictors.spec import REFERENCE_KEY, MeasuringSpec, NetworkSpec
+from predictors.spec import REFERENCE_KEY, MeasuringResult, MeasuringSpec, NetworkSpec
 from predictors.workload import Workload
 from search.costs import flops, num_params
 from search.export.package import export_onnx
@@ -68,6 +68,14 @@ def measure(
     networks: Sequence[ExportedNetwork], shape: ModelShape, workload: Workload, *, seed: int
 ) -> dict[str, float]:
     """p50 of every file by name, ms, in one session of this machine."""
+    result = measure_session(networks, shape, workload, seed=seed)
+    return {m.key: m.median_ms for m in result.measurements}
+
+
+def measure_session(
+    networks: Sequence[ExportedNetwork], shape: ModelShape, workload: Workload, *, seed: int
+) -> MeasuringResult:
+    """Every file by name, and how quiet the machine was."""
     blobs = {_sha256(network.timed): network.timed for network in networks}
 
     def fetch(sha256: str, path: Path) -> None:
@@ -81,8 +89,7 @@ def measure(
         rounds=9,
         seed=seed,
     )
-    result = run_measuring_spec(spec, fetch_blob=fetch, max_sessions=3)
-    return {m.key: m.median_ms for m in result.measurements}
+    return run_measuring_spec(spec, fetch_blob=fetch, max_sessions=3)
 
 
 def judge(

@@ -28,6 +28,7 @@ from search.training.supernet import finetuning_losses
 from search.training.teacher import teacher_of
 
 NUM_BATCHES = 6  # on which importance is measured
+REPORTED_ROWS = 256  # of the validation split, for the reports of stages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +65,9 @@ class Subject:
 def movies(folder: Path, *, is_quick: bool) -> SmallJob:
     """MiniLM on all rated movie sentences, 64 tokens."""
     job = movie_reviews(folder, is_quick=is_quick)
-    effort = replace(job.effort, max_seq_len=64, teacher_epochs=2, distill_epochs=0.6)
+    effort = replace(
+        job.effort, max_seq_len=64, teacher_epochs=1.5, supernet_epochs=1, distill_epochs=0.5
+    )
     if is_quick:
         effort = replace(effort, teacher_epochs=0.5, distill_epochs=0.15, supernet_epochs=0.15)
     dataset = job.dataset if is_quick else read_dataset(prepare_data(folder))
@@ -81,7 +84,7 @@ def pictures(folder: Path, *, is_quick: bool) -> SmallJob:
 def source(folder: Path, *, is_quick: bool) -> SmallJob:
     """A small GPT on the standard library's modules."""
     job = source_code(folder, is_quick=is_quick)
-    epochs = 2 * job.effort.teacher_epochs
+    epochs = 1.5 * job.effort.teacher_epochs
     return replace(job, effort=replace(job.effort, teacher_epochs=epochs, distill_epochs=1))
 
 
@@ -116,7 +119,7 @@ def prepare(name: str, state: Path, *, is_quick: bool) -> Subject:
     assert space_found is not None
     task = TaskData(
         rows["train"],
-        rows["validation"],
+        rows["validation"].spread(REPORTED_ROWS),
         teacher_of(model, rows["train"]),
         effort.batch_size,
     )

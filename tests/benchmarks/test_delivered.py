@@ -66,6 +66,6 @@ def test_what_was_delivered_before_is_read(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_files_are_timed_in_one_session(tmp_path: Path) -> None:
     files = [delivered(tmp_path, "whole"), delivered(tmp_path, "pruned", WIDTHS, INT8)]
-    found = time_all(files, subject())
+    found = time_all(files, subject()).latencies_ms
     assert set(found) == {"whole", "pruned"}
     assert min(found.values()) > 0
