@@ -76,7 +76,9 @@ class _Study:
             self._make(stages, self._epochs)
         short = self._make(candidates.RECOVERY[1], TENTH * self._epochs)
         variants = self._int8_variants()
-        exports = dict(write_exports(self._subject.shape, self._folder("exports"), seq_len=64))
+        seq_len = self._subject.job.workload.seq_len
+        folder = self._folder("exports")
+        exports = dict(write_exports(self._subject.shape, folder, seq_len=seq_len))
         found = {name: file for name, file in exports.items() if isinstance(file, Path)}
         timed = self._time(variants, found)
         latencies_ms = timed.latencies_ms
