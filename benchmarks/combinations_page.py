@@ -79,10 +79,8 @@ def _tables(families: Mapping[str, Mapping[str, Any]], path: Path) -> Iterator[s
         yield ""
         yield from _table(family)
         yield ""
-        refused = [one for one in family["recipes"] if "refused" in one]
-        yield from (f"Refused: *{one['name']}* ({one['refused']})." for one in refused)
-        if refused:
-            yield ""
+        if left_out := list(_left_out(family)):
+            yield from (*left_out, "")
 
 
 def _described(family: Mapping[str, Any]) -> Iterator[str]:
@@ -95,6 +93,14 @@ def _described(family: Mapping[str, Any]) -> Iterator[str]:
         f"{found['supernet_steps']:,} steps and {found['evaluations']} evaluations a search "
         "besides."
     )
+
+
+def _left_out(family: Mapping[str, Any]) -> Iterator[str]:
+    for one in family["recipes"]:
+        if "refused" in one:
+            yield f"- Refused: *{one['name']}* ({one['refused']})."
+    for way in family["searched"]["found_nothing"]:
+        yield f"- The search by {way} found nothing as cheap as it was asked for."
 
 
 def _table(family: Mapping[str, Any]) -> Iterator[str]:

@@ -116,6 +116,7 @@ class _Search:
         order = BatchOrder(subject.rows["train"], subject.effort.batch_size, SEED)
         return {
             "subnets": {name: subnet.to_dict() for name, subnet in subnets.items()},
+            "found_nothing": [name for name in found if name not in subnets],
             "predicted_ms": {n: _predicted_ms(predictor, s) for n, s in subnets.items()},
             "predictor": self._fit,
             "evaluations": subject.effort.population * subject.effort.generations,

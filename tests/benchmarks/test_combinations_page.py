@@ -39,7 +39,11 @@ def figures(metric: str = "accuracy") -> dict[str, Any]:
                 "rows": {"train": 7000, "test": 1500},
                 "workload": {"seq_len": 64, "batch_size": 1},
                 "steps_of_a_recipe": 138,
-                "searched": {"supernet_steps": 400, "evaluations": 64},
+                "searched": {
+                    "supernet_steps": 400,
+                    "evaluations": 64,
+                    "found_nothing": ["flops"],
+                },
                 "original": recipe("the original", "", 0.8, 4.0),
                 "recipes": [
                     recipe("int8", "alone", 0.795, 1.6),
@@ -66,7 +70,8 @@ def test_tables_are_put_into_the_page_and_prose_stays(tmp_path: Path) -> None:
     assert text.count(BEGIN) == text.count(END) == 1
     assert "| 1 | int8 | 99.9% | -0.5 [-2.0, +1.0] | 1.600 | 2.50 | 40% |" in text
     assert "| 2 | prune, distil, quantize |" in text
-    assert "Refused: *quantize, prune* (rounded)." in text
+    assert "- Refused: *quantize, prune* (rounded)." in text
+    assert "- The search by flops found nothing" in text
     assert (tmp_path / "combinations-bert.png").read_bytes().startswith(b"\x89PNG")
 
 
