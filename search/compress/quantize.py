@@ -7,7 +7,7 @@ from dataclasses import replace
 from search.compress.configs import QuantizeConfig
 from search.compress.network import Compressed, StageData, apply_masks_, copied
 from search.compress.rounding import round_, under
-from search.compress.training import taught
+from search.compress.training import copy_to_train, taught
 from search.model.linears import around_linears
 
 
@@ -17,7 +17,8 @@ def quantize(network: Compressed, config: QuantizeConfig, data: StageData) -> Co
         # Rounded where it runs: the model keeps its weights, the exporter rounds them alike.
         network = replace(network, subnet=network.subnet.with_precision("int8"))
         return _trained(network, config, data) if config.aware_epochs else network
-    network = replace(network, model=copied(network.model), format=config.format)
+    copy = copy_to_train if config.aware_epochs else copied
+    network = replace(network, model=copy(network.model), format=config.format)
     if config.aware_epochs:
         with around_linears(network.model, under(config.format)):
             network = _trained(network, config, data)

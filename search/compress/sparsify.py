@@ -15,7 +15,7 @@ from torch import Tensor
 from search.compress.configs import SparsifyConfig
 from search.compress.network import Compressed, Masks, StageData, apply_masks_, copied
 from search.compress.second_order import BlockFisher
-from search.compress.training import taught
+from search.compress.training import copy_to_train, taught
 from search.model.linears import InputNorms, around_linears, layer_matrix_names
 from search.model.transformer import ElasticTransformer, Linear
 
@@ -27,7 +27,8 @@ Scores = Mapping[str, Tensor]
 
 def sparsify(network: Compressed, config: SparsifyConfig, data: StageData) -> Compressed:
     """The network with `config.sparsity` of the weights of its layers' matrices at zero."""
-    network = replace(network, model=copied(network.model))
+    copy = copy_to_train if config.epochs else copied
+    network = replace(network, model=copy(network.model))
     if not config.epochs:
         return _at_once(network, config, data)
     if config.score == "movement":
@@ -80,7 +81,7 @@ def _gradually(network: Compressed, config: SparsifyConfig, data: StageData) -> 
         before_step=before_step,
         memory=rising,
     )
-    return replace(network, masks=rising.masks)
+    return replace(network, masks=_in_host_memory(rising.masks))
 
 
 class _RisingMasks:
@@ -125,7 +126,7 @@ def _by_movement(network: Compressed, config: SparsifyConfig, data: StageData) -
             memory=moved,
         )
     apply_masks_(model, moved.masks)
-    return replace(network, masks=moved.masks)
+    return replace(network, masks=_in_host_memory(moved.masks))
 
 
 class _Movement:
@@ -225,6 +226,10 @@ _SCORES: Mapping[str, Callable[[ElasticTransformer, StageData], Scores]] = {
     "magnitude": _magnitude,
     "wanda": _wanda,
 }
+
+
+def _in_host_memory(masks: Masks) -> Masks:
+    return {name: mask.cpu() for name, mask in masks.items()}
 
 
 # --- masks --------------------------------------------------------------------------------------

@@ -62,12 +62,11 @@ def taught(
     Args:
         weights: of the parts of the loss; see `DistillationLoss`.
         before_step: called with the number of each step; without it the masks are applied. It may
-            change the model in place, which it is given by `network` being a copy already.
+            change the model in place, which it is given by `network` being a `copy_to_train`.
         memory: what `before_step` keeps between steps, if it does.
     """
     network = network if before_step else replace(network, model=copied(network.model))
     model, masks = network.model, network.masks
-    device = next(model.parameters()).device
     distillation = Distillation(
         model,
         network.subnet,
@@ -83,7 +82,7 @@ def taught(
     keep_zeros = before_step or (lambda _: apply_masks_(model, masks))
     data.advance(distillation.run, _preceded(distillation.losses_at, keep_zeros), memory)
     keep_zeros(num_steps)
-    model.to(device).eval()
+    model.cpu().eval()
     return network
 
 
@@ -115,6 +114,12 @@ def _projection(width: int, teacher_width: int) -> nn.Module:
     with torch.no_grad():
         nn.init.eye_(projection.weight)
     return projection
+
+
+def copy_to_train(model: ElasticTransformer) -> ElasticTransformer:
+    """A copy where students are trained. Who watches a model's matrices or its gradients has to do
+    so where they stay: moved, they are others. `taught` brings it back."""
+    return copied(model).to(training_device())
 
 
 def where_trained(model: ElasticTransformer) -> ElasticTransformer:
