@@ -32,6 +32,7 @@ from search.export.running import Feed, answers_of, feed_of, open_network
 from search.model.transformer import Batch
 from search.shape import ModelShape
 from search.training.rows import Rows
+from search.training.sensitivity import rungs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,11 +100,6 @@ def quantize_openvino(
     for file in (path, path.with_suffix(".bin")):
         file.unlink()
     return Int8Outcome(parity=parity, float_layers=(), is_float=True)
-
-
-def rungs(num_layers: int) -> tuple[int, ...]:
-    """How many layers stay in fp32, try by try: fewer than all, which would be no int8."""
-    return tuple(sorted({0, min(1, num_layers - 1), num_layers // 2}))
 
 
 def _quantized(

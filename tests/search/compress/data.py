@@ -49,6 +49,19 @@ def teacher() -> ElasticTransformer:
     return model.eval()
 
 
+def spoilt(*layers: int) -> ElasticTransformer:
+    """The teacher, answering the same in fp32: one number that a layer's last matrices read is
+    large and always the same, so that int8 has no steps left for the others."""
+    model = copied(teacher()).eval()
+    with torch.no_grad():
+        for layer in layers:
+            attn, ffn = model.layers[layer].attn, model.layers[layer].ffn
+            for made_by, read_by in ((attn.v, attn.out), (ffn.up, ffn.down)):
+                made_by.weight[0], made_by.bias[0] = 0.0, 4000.0
+                read_by.bias -= 4000.0 * read_by.weight[:, 0]
+    return model
+
+
 def network() -> Compressed:
     return Compressed.whole(copied(teacher()))
 

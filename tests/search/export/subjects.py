@@ -43,6 +43,11 @@ def data_of(shape: ModelShape, count: int, seed: int = 0) -> Rows:
     )
 
 
+def no_rows() -> TokenRows:
+    none = torch.zeros(0, dtype=torch.int32)
+    return TokenRows(none, torch.zeros(1, dtype=torch.int64), none.long())
+
+
 def _labels(shape: ModelShape, count: int, tokens: torch.Tensor) -> torch.Tensor:
     if not shape.has_head:
         return torch.ones(count, shape.embed_dim)

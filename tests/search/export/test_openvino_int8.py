@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from search.errors import InvalidInput
 from search.export import openvino_int8
 from search.export.errors import ExportFailed
-from search.export.openvino_int8 import Int8Outcome, Judgement, quantize_openvino, rungs
+from search.export.openvino_int8 import Int8Outcome, Judgement, quantize_openvino
 from search.export.writers import Subject, export
-from search.training.batches import TokenRows
 from tests.search.export.networks import ALL
-from tests.search.export.subjects import FAMILIES, data_of, subject_of
+from tests.search.export.subjects import FAMILIES, data_of, no_rows, subject_of
 
 NO_MATTER_WHAT = -1.0
 NEVER = 1.01
@@ -42,11 +41,6 @@ def quantized(
         **{"calibration": subject.calibration, **options},
     )
     return outcome, path
-
-
-def no_rows() -> TokenRows:
-    none = torch.zeros(0, dtype=torch.int32)
-    return TokenRows(none, torch.zeros(1, dtype=torch.int64), none.long())
 
 
 def rounded_inputs(path: Path) -> set[str]:
@@ -109,14 +103,6 @@ def test_the_ladder_tries_none_then_one_then_half_and_then_gives_up(
     assert outcome.parity.num_rows == 48
     assert not path.exists()
     assert not path.with_suffix(".bin").exists()
-
-
-@pytest.mark.parametrize(
-    ("num_layers", "counts"),
-    [(1, (0,)), (2, (0, 1)), (3, (0, 1)), (6, (0, 1, 3)), (12, (0, 1, 6))],
-)
-def test_no_rung_keeps_every_layer(num_layers: int, counts: tuple[int, ...]) -> None:
-    assert rungs(num_layers) == counts
 
 
 def test_no_rung_is_begun_that_would_end_too_late(
