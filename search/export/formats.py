@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
 
-FormatName = Literal["onnx-fp16", "openvino", "openvino-int8", "pt2"]
+FormatName = Literal[
+    "onnx-fp16", "onnx-int8-static", "onnx-int4", "openvino", "openvino-int8", "pt2"
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,10 @@ class Format:
 
 FORMATS: Mapping[FormatName, Format] = {
     "onnx-fp16": Format(file="onnx/model_fp16.onnx", packages=("onnx", "onnxruntime")),
+    "onnx-int8-static": Format(
+        file="onnx/model_int8_static.onnx", packages=("onnx", "onnxruntime")
+    ),
+    "onnx-int4": Format(file="onnx/model_q4.onnx", packages=("onnx", "onnxruntime")),
     "openvino": Format(
         file="openvino/openvino_model.xml", packages=("openvino",), extra="openvino"
     ),

@@ -25,6 +25,7 @@ INT8_DOT_PRODUCT_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asim
 QUANTIZED_OPERATORS = ("MatMul", "Gather")
 
 HEAD_NODE = "head.product"
+SPREAD_NODE = "embeddings.spread.product"
 MATRICES = ("attn.q", "attn.k", "attn.v", "attn.out", "ffn.gate", "ffn.up", "ffn.down")
 
 
@@ -65,7 +66,7 @@ def float_nodes(shape: ModelShape, subnet: SubnetConfig) -> tuple[str, ...]:
         for layer in subnet.renumbered().float_layers
         for part in parts
     ]
-    layers += ["embeddings.spread.product"] if shape.word_rank else []
+    layers += [SPREAD_NODE] if shape.word_rank else []
     return (*layers, *(() if shape.task == "language-modelling" else (HEAD_NODE,)))
 
 

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 from torch import Tensor
 
+from search.export.calibration import calibration_feeds
 from search.export.errors import ExportFailed
 from search.export.external import save_onnx
 from search.export.formats import FORMATS, FormatName
 from search.export.graph import build_onnx
 from search.export.half import halve_
-from search.export.parity import Parity, check_parity
+from search.export.int4 import quantize_int4_
+from search.export.parity import MIN_INT8_AGREEMENT, Parity, ParityError, check_parity, compare
+from search.export.quantize import float_nodes
+from search.export.ranges import products_of, ranges_of
+from search.export.running import file_answers
+from search.export.static_int8 import quantize_static_
 from search.model.extract import to_arrays
+from search.model.fakequant import weight_steps
 from search.model.transformer import ElasticTransformer
 from search.training.evaluate import predict
 from search.training.rows import Rows
+from search.training.sensitivity import by_harm, rungs
 
+INT4 = "weights of the layers in 4 bits, of tables in 8; computed in fp32, not faster for it"
 ROUNDING = "in floating point: the network's int8 is the rounding of its ONNX file"
 
 
@@ -80,6 +89,53 @@ def _onnx_fp16(subject: Subject, folder: Path) -> Exported:
     return _checked(subject, folder, files, "fp16")
 
 
+def _onnx_int8_static(subject: Subject, folder: Path) -> Exported:
+    """Where too few answers agree, the layers that int8 harms most stay in fp32."""
+    model = subject.model
+    sizes, shape = model.sizes, model.shape
+    graph = _int8_graph(model)
+    names = {given.name for given in graph.graph.input}
+    feeds = calibration_feeds(subject.calibration, shape, names)
+    read = list(products_of(graph.graph, float_nodes(shape, sizes)))
+    ranges = ranges_of(graph, read, feeds)
+    path = folder / FORMATS["onnx-int8-static"].file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    worst: tuple[int, ...] = ()
+    for count in rungs(sizes.num_layers):
+        kept = tuple(sorted({*sizes.float_layers, *worst[:count]}))
+        rounded = quantize_static_(
+            _int8_graph(model),
+            ranges,
+            float_nodes=float_nodes(shape, replace(sizes, precision="int8", float_layers=kept)),
+            weight_steps=weight_steps(model.weight_bits),
+        )
+        files = save_onnx(rounded, path)
+        answers = file_answers(path, subject.judged)
+        parity = compare(answers, subject.expected, shape, num_rows=len(subject.judged))
+        if parity.agreement >= MIN_INT8_AGREEMENT:
+            break
+        worst = worst or by_harm(model, sizes, subject.judged)
+    else:
+        raise ParityError(
+            f"{path.name} answers as the network for {parity.agreement:.1%} of "
+            f"{len(subject.judged)} rows only, layers {_listed(kept)} in fp32"
+        )
+    return Exported(
+        files=_by_name(folder, files),
+        precision="int8",
+        parity=parity,
+        note=f"in fp32: layers {_listed(kept)}" if kept else "",
+    )
+
+
+def _onnx_int4(subject: Subject, folder: Path) -> Exported:
+    """A network that was not trained for four bits may lose too many answers by them."""
+    path = folder / FORMATS["onnx-int4"].file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = save_onnx(quantize_int4_(_float_graph(subject.model)), path)
+    return _checked(subject, folder, files, "int4", INT4)
+
+
 def _openvino(subject: Subject, folder: Path) -> Exported:
     files = _write_float_ir(subject, folder)
     return _checked(subject, folder, files, "fp32")
@@ -108,7 +164,7 @@ def _openvino_int8(subject: Subject, folder: Path) -> Exported:
         agreement = outcome.parity.agreement
         why = f"in fp32: in int8 it would answer alike for {agreement:.1%} of rows only"
         return _checked(subject, folder, files, "fp32", why)
-    layers = ", ".join(map(str, outcome.float_layers))
+    layers = _listed(outcome.float_layers)
     return Exported(
         files=_by_name(folder, (path, weights_file(path))),
         precision="int8",
@@ -126,6 +182,8 @@ def _pt2(subject: Subject, folder: Path) -> Exported:
 
 _WRITERS: Mapping[FormatName, Callable[[Subject, Path], Exported]] = {
     "onnx-fp16": _onnx_fp16,
+    "onnx-int8-static": _onnx_int8_static,
+    "onnx-int4": _onnx_int4,
     "openvino": _openvino,
     "openvino-int8": _openvino_int8,
     "pt2": _pt2,
@@ -134,6 +192,11 @@ _WRITERS: Mapping[FormatName, Callable[[Subject, Path], Exported]] = {
 
 def _float_graph(model: ElasticTransformer) -> onnx.ModelProto:
     return build_onnx(model.shape, model.sizes.with_precision("fp32"), to_arrays(model))
+
+
+def _int8_graph(model: ElasticTransformer) -> onnx.ModelProto:
+    """In fp32, but with a head that can be rounded: a tied one has a matrix of its own."""
+    return build_onnx(model.shape, model.sizes.with_precision("int8"), to_arrays(model))
 
 
 def _write_float_ir(subject: Subject, folder: Path) -> tuple[Path, Path]:
@@ -161,3 +224,7 @@ def _checked(
 
 def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     return {str(file.relative_to(folder)): file for file in files}
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers))

@@ -20,11 +20,16 @@ def linear_int8(x: Tensor, weight: Tensor, bias: Tensor | None, weight_bits: int
     return F.linear(round_activation(x), round_weight(weight, weight_bits), bias)
 
 
+def weight_steps(bits: int) -> int:
+    """From zero to a row's peak: 7 bits are -64..64 and 8 bits are -127..127, the ranges of ONNX
+    Runtime's quantizer."""
+    return int(2 ** (bits - 1)) - (1 if bits == WEIGHT_BITS else 0)
+
+
 def round_weight(weight: Tensor, bits: int) -> Tensor:
     """Rounded to `bits` around zero, up to the peak of each row of (out, in)."""
     with torch.no_grad():
-        # 7 bits are -64..64 and 8 bits are -127..127: the ranges of ONNX Runtime's quantizer.
-        steps = 2 ** (bits - 1) - (1 if bits == WEIGHT_BITS else 0)
+        steps = weight_steps(bits)
         scale = (weight.abs().amax(-1, keepdim=True) / steps).clamp(min=1e-12)
         error = (weight / scale).round().clamp(-steps, steps) * scale - weight
     rounded: Tensor = weight + error

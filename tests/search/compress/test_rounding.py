@@ -5,6 +5,7 @@ import torch
 
 from search.compress.rounding import FORMATS, GROUP, round_, stored_bytes
 from search.model.linears import layer_matrix_names
+from tests.search import families
 from tests.search.compress.data import network
 
 
@@ -48,8 +49,21 @@ def test_bytes_are_those_of_the_bits_and_their_scales() -> None:
     assert stored_bytes(model, "fp16") == 2 * num_all
     scales = 4 * sum(len(m) for m in matrices)
     rest = 4 * (num_all - num_matrix)
+    tables = [parameters[f"embeddings.{name}.weight"] for name in ("word", "position")]
+    rest -= sum(3 * t.numel() - 4 * len(t) for t in tables)  # a byte a number, a scale a row
     assert stored_bytes(model, "binary") == num_matrix // 8 + scales + rest
-    assert stored_bytes(model, "int4") == round(num_matrix * 4.5 / 8) + rest
+    # A scale of four bytes for 32 weights of half a byte each.
+    assert stored_bytes(model, "int4") == num_matrix * 5 // 8 + rest
+
+
+def test_tables_take_a_byte_a_number_unless_they_are_the_head() -> None:
+    for family, are_rounded in (("bert", True), ("gpt2", False)):
+        model = families.network_of(families.SHAPES[family])
+        table = model.embeddings.word.weight.detach()
+        before = table.clone()
+        round_(model, "int4")
+        assert torch.equal(table, before) != are_rounded
+        torch.testing.assert_close(table, before, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["binary", "bf16"])
@@ -59,4 +73,4 @@ def test_a_network_is_rounded_where_the_format_says(name: str) -> None:
     round_(model, name)
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed >= set(layer_matrix_names(model))
-    assert ("embeddings.word.weight" in changed) == FORMATS[name].rounds_all
+    assert ("layers.0.attn.norm.weight" in changed) == FORMATS[name].rounds_all
