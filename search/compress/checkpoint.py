@@ -29,6 +29,7 @@ def save_compressed(network: Compressed, path: Path) -> None:
         "weight_bits": str(network.model.weight_bits),
         "format": network.format or "",
         "heads": json.dumps(network.heads),
+        "peaks": json.dumps(dict(network.peaks)),
     }
     save_file(tensors, path, metadata=metadata)
 
@@ -58,4 +59,5 @@ def load_compressed(path: Path) -> Compressed:
         metadata["format"] or None,
         kept,
         None if heads is None else tuple(tuple(layer) for layer in heads),
+        json.loads(metadata["peaks"]),
     )

@@ -9,7 +9,7 @@ from search.compress.recipe import StageConfig, stage_kind
 IMPORTANCES = ("magnitude", "first-order", "activation")
 SPARSITIES = ("magnitude", "wanda", "movement", "second-order")
 PATTERNS = ("unstructured", "2:4")
-FORMATS = ("int8", "fp16", "bf16", "int4", "ternary", "binary")
+FORMATS = ("int8", "int8-integer", "fp16", "bf16", "int4", "ternary", "binary")
 MAX_ROUND = 0.3
 STUDENT_SIZES = ("num_layers", "embed_dim", "num_heads", "ffn_dim")
 
@@ -227,15 +227,27 @@ class QuantizeConfig(StageConfig):
 
     Attributes:
         format: `int8` (Q8BERT, arXiv 1910.06188); of weights alone `fp16`, `bf16`, `int4` in
-            groups of 32, `ternary` and `binary` with a scale for each row.
+            groups of 32, `ternary` and `binary` with a scale for each row. `int8-integer` (I-BERT,
+            arXiv 2101.01321) computes without floats, in simulation: what files and runtimes
+            have is in `search.compress.suitability`.
         aware_epochs: of distillation under the rounding before it is made final; 0 for none.
+        max_float_layers: of `int8`: how many layers may stay in fp32, those that it harms most,
+            as few as `min_agreement` asks for.
+        min_agreement: share of answers (of vectors, the mean cosine) that int8 is to have in
+            common with the same network in fp32, on rows of the training split.
     """
 
     format: str = "int8"
     aware_epochs: float = 0.0
     learning_rate: float = 1e-4
+    max_float_layers: int = 0
+    min_agreement: float = 0.99
 
     def __post_init__(self) -> None:
         self.require(self.format in FORMATS, "format", f"one of {FORMATS}")
         self.require(self.aware_epochs >= 0, "aware_epochs", "at least 0")
         self.require(self.learning_rate > 0, "learning_rate", "above 0")
+        most = self.max_float_layers
+        self.require(most >= 0, "max_float_layers", "at least 0")
+        self.require(most == 0 or self.format == "int8", "max_float_layers", "0 but for int8")
+        self.require(0 < self.min_agreement <= 1, "min_agreement", "above 0 and at most 1")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import onnx
 
 from search.compress.network import Compressed
 from search.export.errors import ExportFailed
 from search.export.external import save_onnx
 from search.export.graph import build_onnx
 from search.export.half import halve_
+from search.export.int4 import quantize_int4_
 from search.export.package import export_onnx
 from search.model.extract import to_arrays
 
@@ -26,10 +30,17 @@ def write_file(network: Compressed, path: Path) -> Path:
     """
     if network.format is None:
         return export_onnx(network.model, network.subnet, path)
-    if network.format != "fp16" or network.subnet.precision != "fp32":
+    if network.format not in _STORES or network.subnet.precision != "fp32":
         raise ExportFailed(
             f"no file has {network.format} weights of a network in {network.subnet.precision}"
         )
     graph = build_onnx(network.model.shape, network.model.sizes, to_arrays(network.model))
-    save_onnx(halve_(graph), path)
+    save_onnx(_STORES[network.format](graph), path)
     return path
+
+
+# What `suitability.FILE_FORMATS` promises.
+_STORES: Mapping[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "fp16": halve_,
+    "int4": quantize_int4_,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from search.compress.distill import TaskData
+from search.compress.integer import Peaks, by_integers
 from search.compress.pieces import Spec, trimmed_tokenizer
 from search.compress.rereading import Rereading
 from search.compress.rounding import stored_bytes
@@ -58,6 +60,8 @@ class Compressed:
             places are its own ids. None: all, as they are.
         heads: of each layer, which of the original layer's key-value heads it has, in its own
             order; None: the first ones.
+        peaks: of a network of whole numbers alone, the largest that each part reads; see
+            `search.compress.integer`.
     """
 
     model: ElasticTransformer
@@ -66,6 +70,7 @@ class Compressed:
     format: str | None = None
     kept_tokens: Tensor | None = None
     heads: tuple[tuple[int, ...], ...] | None = None
+    peaks: Peaks = field(default_factory=dict)
 
     @classmethod
     def whole(cls, model: ElasticTransformer) -> Self:
@@ -86,6 +91,15 @@ class Compressed:
         if self.format is not None:
             return stored_bytes(self.model, self.format)
         return size_bytes(self.model.shape, self.subnet)
+
+    @contextmanager
+    def running(self) -> Iterator[ElasticTransformer]:
+        """The model as it answers where it is deployed."""
+        if not self.peaks:
+            yield self.model
+            return
+        with by_integers(copied(self.model).double(), self.peaks) as model:
+            yield model
 
     def flops(self, seq_len: int) -> int:
         return flops(self.model.shape, self.subnet, seq_len=seq_len)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search.compress.checkpoint import load_compressed, save_compressed
+from search.compress.configs import QuantizeConfig
 from search.compress.network import Compressed, StageData
 from search.compress.recipe import CompressionRecipe, StageConfig
 from search.compress.stages import apply_stage
+from search.compress.suitability import is_simulated
 from search.compress.vocabulary import fallen_share
 from search.costs import peak_memory_bytes
 from search.training.evaluate import evaluate
@@ -82,7 +84,11 @@ class CompressionTarget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReport:
-    """What a stage did, and why it was kept or taken back."""
+    """What a stage did, and why it was kept or taken back.
+
+    `is_simulated`: what it stores is what no runtime has. Its quality is that of such a device;
+    its latency is that of the network in fp32, as a runtime would run it.
+    """
 
     config: StageConfig
     before: Figures
@@ -90,12 +96,17 @@ class StageReport:
     is_kept: bool
     reason: str
 
+    @property
+    def is_simulated(self) -> bool:
+        return isinstance(self.config, QuantizeConfig) and is_simulated(self.config.format)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "stage": self.config.to_dict(),
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
             "is_kept": self.is_kept,
+            "is_simulated": self.is_simulated,
             "reason": self.reason,
         }
 
@@ -135,8 +146,10 @@ def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | Non
     shape, subnet = network.model.shape, network.subnet
     sizes, rows = subnet.renumbered(), data.task.validation
     kept = network.kept_tokens
+    with network.running() as model:
+        quality = evaluate(model, data.read_by(network).task.validation, sizes).value
     return Figures(
-        quality=evaluate(network.model, data.read_by(network).task.validation, sizes).value,
+        quality=quality,
         latency_ms=None if latency_of is None else latency_of(network),
         num_params=network.num_params,
         num_zeros=network.num_zeros,

@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search.compress.configs import FactorizeConfig, TrimVocabularyConfig
+from search.compress.configs import FactorizeConfig, QuantizeConfig, TrimVocabularyConfig
 from search.compress.recipe import StageConfig
 from search.errors import InvalidInput
 from search.shape import ModelShape
+from search.space import PRECISIONS
 
-FILE_FORMATS: Mapping[str, tuple[str, ...]] = {"fp16": ("onnxruntime", "openvino")}
+FILE_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "fp16": ("onnxruntime", "openvino"),
+    # OpenVINO rounds activations on its own: within .03 of MiniLM's vectors.
+    "int4": ("onnxruntime", "openvino"),
+}
 """Formats of weights that an exported file has, beside a `SubnetConfig`'s own precisions, and the
 runtimes that read it."""
 
@@ -58,10 +63,37 @@ def check_stored(
             )
 
 
+def is_simulated(stored: str) -> bool:
+    """Whether no file holds such weights: a recipe tells what they would answer, nothing else."""
+    return stored not in (*PRECISIONS, *FILE_FORMATS)
+
+
 def format_of(config: StageConfig) -> str | None:
     """How a stage stores weights; None where it leaves that as it is."""
     wanted = getattr(config, "format", None)
     return None if wanted is None else str(wanted)
+
+
+def _check_rounding(config: QuantizeConfig, shape: ModelShape) -> None:
+    """Not every part has a form in whole numbers (`search.compress.integer`)."""
+    if config.format != "int8-integer":
+        return
+    lacks = [
+        part
+        for part, is_there in (
+            ("RMS norms", shape.norm != "layer"),
+            (shape.activation, not shape.activation.startswith("gelu")),
+            ("rotary positions", shape.positions == "rotary"),
+            ("norms of queries", shape.has_qk_norm),
+            ("gated neurons", shape.is_gated),
+        )
+        if is_there
+    ]
+    if lacks:
+        raise InvalidInput(
+            f"{config.kind}.format",
+            f"must be another for {shape.family}: {', '.join(lacks)} have no integer form",
+        )
 
 
 def _check_trimming(config: TrimVocabularyConfig, shape: ModelShape) -> None:
@@ -88,4 +120,5 @@ def _check_factorizing(config: FactorizeConfig, shape: ModelShape) -> None:
 _CHECKS: dict[type[StageConfig], Callable[[Any, ModelShape], None]] = {
     TrimVocabularyConfig: _check_trimming,
     FactorizeConfig: _check_factorizing,
+    QuantizeConfig: _check_rounding,
 }

@@ -28,6 +28,8 @@ from search.shape import ModelShape
 from search.space import SubnetConfig
 
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Attend = Callable[..., Tensor]
+"""Queries, keys and values, each (B, H, T or S, N), and `attn_mask`: `attention_bias`."""
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -152,6 +154,7 @@ class Attention(nn.Module):
         if shape.has_qk_norm:
             self.q_norm = Norm(shape, shape.head_dim, kind="rms")
             self.k_norm = Norm(shape, shape.head_dim, kind="rms")
+        self.attend: Attend = F.scaled_dot_product_attention
         self.norm = Norm(shape, dim)
 
     def forward(
@@ -169,7 +172,7 @@ class Attention(nn.Module):
         relations = (q_BHTN, k_BKTN, v_BKTN)
         if shared.cache is not None:
             k_BKTN, v_BKTN = shared.cache.extend(place, k_BKTN, v_BKTN)
-        mixed_BHTN = F.scaled_dot_product_attention(
+        mixed_BHTN = self.attend(
             q_BHTN,
             self._for_every_query(k_BKTN),
             self._for_every_query(v_BKTN),

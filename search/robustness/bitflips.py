@@ -63,15 +63,11 @@ class BitFlips:
 
 
 class StoredBits:
-    """The matrices of an ONNX file as it stores them: fp32, fp16 or int8."""
+    """The matrices of an ONNX file as it stores them: fp32, fp16, int8, or int4 in blocks."""
 
     def __init__(self, path: Path) -> None:
         self._model = onnx.load(path)
-        self._tensors = [
-            tensor
-            for tensor in self._model.graph.initializer
-            if len(tensor.dims) == 2 and tensor.data_type in STORED_AS
-        ]
+        self._tensors = [tensor for tensor in self._model.graph.initializer if _is_matrix(tensor)]
         for tensor in self._tensors:
             if not tensor.HasField("raw_data"):
                 array = numpy_helper.to_array(tensor)
@@ -102,6 +98,12 @@ class StoredBits:
         finally:
             for tensor, before in zip(self._tensors, kept, strict=True):
                 tensor.raw_data = before
+
+
+def _is_matrix(tensor: onnx.TensorProto) -> bool:
+    """Of three dimensions where two weights share a byte; see `search.export.int4`."""
+    is_packed = len(tensor.dims) == 3 and tensor.data_type == TensorProto.UINT8
+    return is_packed or (len(tensor.dims) == 2 and tensor.data_type in STORED_AS)
 
 
 def measure_bit_flips(

@@ -38,7 +38,7 @@ def client(settings: Settings) -> Iterator[Client]:
             [{"kind": "distill"}, {"kind": "quantize", "format": "binary"}],
             "compress.stages[1].format",
             "targets[0] runs in onnxruntime, which has no file of binary weights here; it has "
-            "fp16, fp32, int8",
+            "fp16, fp32, int4, int8",
         ),
         (
             [{"kind": "factorize"}, {"kind": "factorize"}],
@@ -88,8 +88,17 @@ def test_images_have_no_vocabulary_and_tied_heads_no_narrow_table() -> None:
     suits(SHAPES["bert"], {"kind": "trim-vocabulary"}, {"kind": "factorize"})
 
 
+def test_not_every_network_has_a_form_in_whole_numbers() -> None:
+    whole = {"kind": "quantize", "format": "int8-integer"}
+    for name in ("bert", "gpt2", "vit"):
+        suits(SHAPES[name], whole)
+    with pytest.raises(InvalidInput, match="RMS norms, silu, rotary") as caught:
+        suits(SHAPES["llama"], whole)
+    assert caught.value.field == "stages[0].format"
+
+
 def test_a_runtime_is_told_with_what_it_has() -> None:
     recipe = CompressionRecipe.from_dict({"stages": [{"kind": "quantize", "format": "int8"}]})
     check_stored(recipe.stages, {"onnxruntime": ("fp32", "int8")}, "it")
-    with pytest.raises(InvalidInput, match=r"openvino, which has no file of int8 .*fp16, fp32$"):
+    with pytest.raises(InvalidInput, match=r"openvino, which has no .* int8 .*fp32, int4$"):
         check_stored(recipe.stages, {"openvino": ("fp32",)}, "it")

@@ -28,6 +28,7 @@ ONNX_NAMES = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
     "fp16": "onnx/model_fp16.onnx",
+    "int4": "onnx/model_q4.onnx",
 }
 METRICS_FILE, CARD_FILE, MANIFEST_FILE = "metrics.json", "README.md", "manifest.json"
 # Of the uploaded model; what is beside a tokenizer tells transformers how to call it.

@@ -10,6 +10,7 @@ from search.compress.configs import (
     DistillConfig,
     PruneAndDistillConfig,
     PruneConfig,
+    QuantizeConfig,
     SparsifyConfig,
 )
 from search.compress.network import Compressed, StageData
@@ -81,6 +82,19 @@ def test_quality_may_fall_too_low_only_while_a_stage_follows_that_trains() -> No
     assert pruned.is_kept
     assert taught.after.quality > 0.9
     assert found.flops(SEQ_LEN) <= 0.2 * network().flops(SEQ_LEN)
+
+
+def test_a_format_that_no_runtime_has_is_reported_as_simulated_and_buys_no_latency() -> None:
+    bytes_ = CompressionTarget(cost="size_bytes", min_quality=0.9)
+    found, (report,) = run(QuantizeConfig(format="int8-integer"), target=bytes_)
+    assert report.is_kept
+    assert report.to_dict()["is_simulated"]
+    assert found.subnet.precision == "fp32"
+    with found.running() as model:
+        rows = stage_data().task.validation
+        assert report.after.quality == evaluate(model, rows).value
+    _, (int8,) = run(QuantizeConfig(format="int8"), target=bytes_)
+    assert not int8.to_dict()["is_simulated"]
 
 
 def test_a_latency_is_asked_of_whoever_tells_it() -> None:

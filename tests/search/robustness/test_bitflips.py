@@ -172,3 +172,13 @@ def test_halves_are_flipped_as_they_are_stored(tmp_path: Path) -> None:
     path = write_file(network, tmp_path / "half.onnx")
     whole = export_onnx(network.model, network.subnet, tmp_path / "whole.onnx")
     assert StoredBits(path).num_bits == StoredBits(whole).num_bits // 2
+
+
+def test_bits_of_packed_weights_may_flip_too(tmp_path: Path) -> None:
+    network = replace(Compressed.whole(balanced()), format="int4")
+    stored = StoredBits(write_file(network, tmp_path / "int4.onnx"))
+    assert stored.num_bits >= 4 * sum(
+        parameter.numel()
+        for name, parameter in network.model.named_parameters()
+        if name.startswith("layers.") and parameter.dim() == 2
+    )

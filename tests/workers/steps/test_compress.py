@@ -255,15 +255,21 @@ class Again:
         return self.workshop.store.path(sha256).read_text()
 
 
-def test_halves_reach_the_file(delivered: Delivered) -> None:
-    again = Again.of(delivered, [{"kind": "quantize", "format": "fp16"}])
+@pytest.mark.parametrize(
+    ("format_", "file"), [("fp16", "model_fp16.onnx"), ("int4", "model_q4.onnx")]
+)
+def test_halves_and_four_bits_reach_the_file(
+    delivered: Delivered, format_: str, file: str
+) -> None:
+    stages = {"stages": [{"kind": "quantize", "format": format_}], "max_loss": 0.1}
+    again = Again.of(delivered, stages)
     (stage,) = again.stages
     assert stage["is_kept"]
-    assert again.target["precision"] == "fp16"
-    assert again.target["onnx"].endswith("model_fp16.onnx")
+    assert again.target["precision"] == format_
+    assert again.target["onnx"].endswith(file)
     assert stage["after"]["file_bytes"] < 0.8 * stage["before"]["file_bytes"]
     assert stage["before"]["robustness"] is None, "the job asks for none"
-    assert "they were rounded to fp16, as in the file above" in again.text("README.md")
+    assert f"they were rounded to {format_}, as in the file above" in again.text("README.md")
 
 
 def test_what_fell_too_low_and_was_not_made_up_for_is_taken_back(delivered: Delivered) -> None:
