@@ -10,8 +10,9 @@ from typing import Any
 from predictors.fields import Fields
 from search.errors import InvalidInput
 from search.families.registry import families
-from search.shape import ACTIVATIONS, NORMS, POSITIONS, TASKS, ModelShape
+from search.shape import ACTIVATIONS, ATTENTIONS, NORMS, POSITIONS, TASKS, ModelShape
 from search.space import SubnetConfig
+from search.weights import own_layer_sizes
 
 # The least and the most of each size: far above any transformer, and low enough that no product of
 # two overflows a machine.
@@ -31,12 +32,15 @@ SHAPE_BOUNDS: Mapping[str, tuple[int, int]] = {
     "num_channels": (0, 1024),
     "num_prefix_tokens": (0, 64),
     "word_rank": (0, 65_536),
+    "ffn_rank": (0, 65_536),
+    "layers_per_group": (1, 256),
 }
 SHAPE_CHOICES: Mapping[str, tuple[str, ...]] = {
     "task": TASKS,
     "norm": NORMS,
     "positions": POSITIONS,
     "activation": ACTIVATIONS,
+    "attention": ATTENTIONS,
 }
 PHASES_OF_FAMILY: Mapping[str, tuple[str, ...]] = {f.name: f.phases for f in families()}
 
@@ -105,7 +109,8 @@ def _check_input(shape: ModelShape, path: str) -> None:
 
 
 def check_subnet(subnet: SubnetConfig, shape: ModelShape, path: str = "subnet") -> None:
-    """Raises: InvalidInput where `subnet` is larger than `shape`, or empty."""
+    """Raises: InvalidInput where `subnet` is larger than `shape`, or empty, or its layers differ
+    where they share their weights."""
     if not subnet.layers:
         raise InvalidInput(f"{path}.layers", "at least one layer must be kept")
     for i, layer in enumerate(subnet.layers):
@@ -121,6 +126,7 @@ def check_subnet(subnet: SubnetConfig, shape: ModelShape, path: str = "subnet") 
         _check_within(ffn_dim, 1, shape.ffn_dim, f"{path}.ffn_dim[{i}]")
     if subnet.embed_dim is not None:
         _check_within(subnet.embed_dim, 1, shape.embed_dim, f"{path}.embed_dim")
+    own_layer_sizes(shape, subnet)
 
 
 def _check_within(value: int, low: int, high: int, path: str) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from search.shape import ModelShape
 from search.space import SubnetConfig
-from search.weights import layer_matrices
+from search.weights import PROJECTIONS, layer_matrices
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,7 +47,6 @@ MACS_PER_ELEMENT = 8.0
 # A narrow matrix has a higher cost per multiply-add: about as if a strip of this many were added.
 SQRT_SCALE = 1e3
 BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1.0}
-PROJECTIONS = ("q", "k", "v", "out")
 # Of machines that did not measure their own: a fast core over one memory channel.
 DEFAULT_MACS_PER_BYTE = 4.0
 
@@ -126,7 +125,7 @@ def _terms(
     subnet, dim = point.subnet, point.subnet.width_in(shape)
     num_read = 1 if phase == "decode" else point.seq_len
     num_seen = point.seq_len + (1 if phase == "decode" else 0)
-    tokens = float(point.batch_size * num_read)
+    tokens, scores = float(point.batch_size * num_read), shape.scores_per_token(num_seen)
     projections, feed_forward = _layer_weights(shape, subnet)
     heads = np.array(subnet.num_heads, float)
     # Multiply-adds in the time that a weight is read.
@@ -146,8 +145,8 @@ def _terms(
         MACS_PER_ELEMENT * tokens * dim,
         MACS_PER_ELEMENT * tokens * dim * subnet.num_layers,
         *matrices(projections),
-        float((2 * tokens * num_seen * heads * shape.head_dim).sum()),
-        float((MACS_PER_ELEMENT * tokens * num_seen * heads).sum()),
+        float((2 * tokens * scores * heads * shape.head_dim).sum()),
+        float((MACS_PER_ELEMENT * tokens * scores * heads).sum()),
         *matrices(feed_forward),
         *_ends(shape, dim, tokens, point.batch_size if phase != "encode" else tokens, traffic),
     ]

@@ -49,7 +49,7 @@ def activation_bytes(spec: MeasuringSpec, network: NetworkSpec) -> int:
     shape, subnet, workload = spec.shape, _subnet(spec, network), spec.workload
     heads, ffn = max(subnet.num_heads), max(subnet.ffn_dim)
     per_token = 3 * shape.embed_dim + max(4 * heads * shape.head_dim, 4 * ffn)
-    scores = 2 * workload.seq_len * heads
+    scores = 2 * shape.scores_per_token(workload.seq_len) * heads
     floats = (
         workload.num_tokens * (per_token + scores) + _num_answers(spec) + _cached(spec, subnet)
     )

@@ -40,8 +40,10 @@ def flops(
     for num_heads, ffn_dim in zip(subnet.num_heads, subnet.ffn_dim, strict=True):
         matrices = layer_matrices(shape, dim, num_heads, ffn_dim).values()
         macs_per_sequence += seq_len * sum(prod(size) for size in matrices)
-        # Scores, then their product with the values.
-        macs_per_sequence += 2 * seq_len * (seq_len + past_len) * num_heads * shape.head_dim
+        # Scores, then their product with the values; of linear attention, a product of keys and
+        # values, then of queries with it.
+        scores = shape.scores_per_token(seq_len + past_len)
+        macs_per_sequence += 2 * seq_len * scores * num_heads * shape.head_dim
     macs_per_sequence += shape.num_patches * shape.patch_dim * dim
     macs_per_sequence += seq_len * shape.word_rank * dim
     macs_per_sequence += _answer_macs(shape, dim, seq_len)
@@ -79,7 +81,7 @@ def peak_memory_bytes(
     for num_heads, ffn_dim in zip(subnet.num_heads, subnet.ffn_dim, strict=True):
         queries = num_heads * shape.head_dim
         pairs = 2 * queries // shape.queries_per_group  # keys and values
-        scores = tokens * num_heads * (seq_len + past_len)
+        scores = tokens * num_heads * shape.scores_per_token(seq_len + past_len)
         neurons = tokens * ffn_dim * (2 if shape.is_gated else 1)
         widest = max(widest, tokens * (queries + pairs) + scores, neurons)
         cache += cached * pairs
@@ -103,7 +105,10 @@ def _is_int8(name: str, shape: ModelShape, subnet: SubnetConfig) -> bool:
     if subnet.precision != "int8" or not name.endswith("weight") or "norm" in name:
         return False
     if name.startswith("layers."):
-        return subnet.renumbered().precision_of(int(name.split(".")[1])) == "int8"
+        # Layers that stay in fp32 read what their group has, as it was rounded for the others.
+        first = int(name.split(".")[1]) * shape.layers_per_group
+        group = subnet.layers[first : first + shape.layers_per_group]
+        return any(subnet.precision_of(layer) == "int8" for layer in group)
     if name.startswith("head."):
         return shape.task == "language-modelling"
     return not (shape.reads_images or name == "embeddings.spread.weight")

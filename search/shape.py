@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
+
+from search.errors import InvalidInput
 
 TASKS = (
     "text-classification",
@@ -17,6 +19,10 @@ TASKS = (
 NORMS = ("layer", "rms")
 POSITIONS = ("learned", "rotary")
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu")
+ATTENTIONS = ("softmax", "linear")
+# Left out of a shape's JSON where they are as most models have them: a reader that knows of none
+# reads all others too.
+RARE = ("word_rank", "ffn_rank", "layers_per_group", "attention")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +45,10 @@ class ModelShape:
         has_tied_head: whether the head's matrix is the word table.
         word_rank: features of the word table where a matrix spreads them over the stream (ALBERT,
             arXiv 1909.11942, section 3.1); 0: it has the stream's own.
+        ffn_rank: of the feed-forward matrices, each a product of two; 0: they are whole.
+        layers_per_group: neighbours that share their weights (ALBERT, section 3.1), counted from
+            the first; 1: each has its own.
+        attention: `softmax`, or `linear` in the number of tokens; see `search.model.mixing`.
         num_prefix_tokens: learned tokens before an image's patches; the first one answers.
     """
 
@@ -72,6 +82,16 @@ class ModelShape:
     num_channels: int = 0
     num_prefix_tokens: int = 0
     word_rank: int = 0
+    ffn_rank: int = 0
+    layers_per_group: int = 1
+    attention: str = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.attention == "linear" and self.is_causal:
+            raise InvalidInput(
+                "shape.attention",
+                "must be softmax in a causal model: linear attention reads all tokens at once",
+            )
 
     @property
     def num_kv_heads(self) -> int:
@@ -113,11 +133,14 @@ class ModelShape:
     def has_head_bias(self) -> bool:
         return self.has_head and self.task != "language-modelling"
 
+    def scores_per_token(self, num_seen: int) -> int:
+        """Numbers that a head weighs a token's surroundings by: one for each of the tokens seen,
+        or of linear attention one for each of the head's features."""
+        return self.head_dim if self.attention == "linear" else num_seen
+
     def to_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        if not self.word_rank:
-            del found["word_rank"]  # a reader that knows of none reads all others too
-        return found
+        usual = {field.name: field.default for field in fields(self) if field.name in RARE}
+        return {k: v for k, v in asdict(self).items() if k not in usual or v != usual[k]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

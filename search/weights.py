@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from search.errors import InvalidInput
 from search.shape import ModelShape
 from search.space import SubnetConfig
 
 Shapes = dict[str, tuple[int, ...]]
+PROJECTIONS = ("q", "k", "v", "out")
 
 
 def weight_shapes(
     shape: ModelShape, subnet: SubnetConfig, *, vocab_size: int | None = None
 ) -> Shapes:
-    """As the extracted network has them, its layers numbered from 0.
+    """As the extracted network has them, its layers numbered from 0; those that share their
+    weights have them once, under the number of their group.
 
     Args:
         vocab_size: of a network that is only timed, whose word table may be smaller.
+
+    Raises:
+        InvalidInput: layers that would share their weights differ.
     """
     dim = subnet.width_in(shape)
     shapes = _embedding_shapes(shape, dim, vocab_size or shape.vocab_size)
-    for i, (num_heads, ffn_dim) in enumerate(zip(subnet.num_heads, subnet.ffn_dim, strict=True)):
+    for i, (num_heads, ffn_dim) in enumerate(own_layer_sizes(shape, subnet)):
         shapes |= _attention_shapes(f"layers.{i}.attn", shape, dim, num_heads)
         shapes |= _ffn_shapes(f"layers.{i}.ffn", shape, dim, ffn_dim)
     if shape.norm_first:
@@ -30,14 +36,41 @@ def weight_shapes(
     return shapes
 
 
+def own_layer_sizes(shape: ModelShape, subnet: SubnetConfig) -> tuple[tuple[int, int], ...]:
+    """Heads and neurons of every layer that has weights of its own: the first of each group.
+
+    Raises:
+        InvalidInput: layers of a group differ.
+    """
+    sizes = tuple(zip(subnet.num_heads, subnet.ffn_dim, strict=True))
+    firsts = sizes[:: shape.layers_per_group]
+    for place, own in enumerate(sizes):
+        if own != firsts[place // shape.layers_per_group]:
+            raise InvalidInput(
+                "subnet.layers",
+                f"must be alike in groups of {shape.layers_per_group}, which share their weights",
+            )
+    return firsts
+
+
 def layer_matrices(shape: ModelShape, dim: int, num_heads: int, ffn_dim: int) -> Shapes:
     """(out, in) of the matrices of one layer, by the last part of their names."""
     inner = num_heads * shape.head_dim
     kv = inner // shape.queries_per_group
     matrices: Shapes = {"q": (inner, dim), "k": (kv, dim), "v": (kv, dim), "out": (dim, inner)}
-    if shape.is_gated:
-        matrices["gate"] = (ffn_dim, dim)
-    return matrices | {"up": (ffn_dim, dim), "down": (dim, ffn_dim)}
+    for part, size in _ffn_matrices(shape, dim, ffn_dim).items():
+        if shape.ffn_rank:
+            rows, columns = size
+            matrices[f"{part}_low"] = (shape.ffn_rank, columns)
+            size = (rows, shape.ffn_rank)
+        matrices[part] = size
+    return matrices
+
+
+def _ffn_matrices(shape: ModelShape, dim: int, ffn_dim: int) -> Shapes:
+    """As they are, or as the product of two is."""
+    gate: Shapes = {"gate": (ffn_dim, dim)} if shape.is_gated else {}
+    return gate | {"up": (ffn_dim, dim), "down": (dim, ffn_dim)}
 
 
 def _embedding_shapes(shape: ModelShape, dim: int, vocab_size: int) -> Shapes:
@@ -73,10 +106,10 @@ def _attention_shapes(name: str, shape: ModelShape, dim: int, num_heads: int) ->
 def _ffn_shapes(name: str, shape: ModelShape, dim: int, ffn_dim: int) -> Shapes:
     matrices = layer_matrices(shape, dim, shape.queries_per_group, ffn_dim)
     shapes: Shapes = {}
-    for part in ("gate", "up", "down"):
-        if part in matrices:
-            size = matrices[part]
-            shapes |= _linear_shapes(f"{name}.{part}", *size, has_bias=shape.has_ffn_bias)
+    for part, size in matrices.items():
+        if part not in PROJECTIONS:
+            has_bias = shape.has_ffn_bias and not part.endswith("_low")
+            shapes |= _linear_shapes(f"{name}.{part}", *size, has_bias=has_bias)
     return shapes | _norm_shapes(f"{name}.norm", shape, dim)
 
 

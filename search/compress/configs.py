@@ -10,6 +10,7 @@ IMPORTANCES = ("magnitude", "first-order", "activation")
 SPARSITIES = ("magnitude", "wanda", "movement", "second-order")
 PATTERNS = ("unstructured", "2:4")
 FORMATS = ("int8", "int8-integer", "fp16", "bf16", "int4", "ternary", "binary")
+STARTS = ("first", "mean")
 MAX_ROUND = 0.3
 STUDENT_SIZES = ("num_layers", "embed_dim", "num_heads", "ffn_dim")
 
@@ -151,6 +152,50 @@ class FactorizeConfig(StageConfig):
 
     def __post_init__(self) -> None:
         self.require(0 < self.rank <= 1, "rank", "above 0 and at most 1")
+
+
+@stage_kind("factorize-ffn", "structure")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FactorizeFfnConfig(StageConfig):
+    """Each feed-forward matrix as the product of two narrower ones, chosen for what it really
+    reads (SVD-LLM, arXiv 2403.07378, section 3.1). A smaller file; faster too where the rank is
+    below four fifths of the stream's width, neurons being four times as many.
+
+    Attributes:
+        rank: features between the two, as a share of the stream's.
+    """
+
+    rank: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.require(0 < self.rank <= 1, "rank", "above 0 and at most 1")
+
+
+@stage_kind("linearize-attention", "structure")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearizeAttentionConfig(StageConfig):
+    """Attention whose time grows with the number of tokens rather than with its square (Shen et
+    al., arXiv 1812.01243, section 3.2), for long inputs. It weighs differently, so that training
+    has to follow. Not for causal models."""
+
+
+@stage_kind("share-layers", "sharing")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareLayersConfig(StageConfig):
+    """Neighbouring layers with the same weights (ALBERT, arXiv 1909.11942, section 3.1): a file
+    that holds them once, as slow as before. Training has to follow.
+
+    Attributes:
+        group: layers that share, counted from the first; 0: all of them.
+        start: what they have before that, the `first` layer's weights or the `mean` of all.
+    """
+
+    group: int = 2
+    start: str = "first"
+
+    def __post_init__(self) -> None:
+        self.require(self.group == 0 or self.group > 1, "group", "0, or at least 2")
+        self.require(self.start in STARTS, "start", f"one of {STARTS}")
 
 
 @stage_kind("prune-and-distill", "structure")

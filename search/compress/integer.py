@@ -133,10 +133,10 @@ class _Watching:
         return activation
 
     def attend(self, name: str, inner: Attend) -> Attend:
-        def attend(q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor) -> Tensor:
+        def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
             for part, x in zip("qkv", (q, k, v), strict=True):
                 self._note(f"{name}.{part}.read", x)
-            return inner(q, k, v, attn_mask=attn_mask)
+            return inner(q, k, v, bias)
 
         return attend
 
@@ -181,12 +181,12 @@ class _Integers:
         del inner
         peaks = [self._peaks[f"{name}.{part}.read"] for part in "qkv"]
 
-        def attend(q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor) -> Tensor:
+        def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
             q_, k_, v_ = (scaled(x, peak, BITS) for x, peak in zip((q, k, v), peaks, strict=True))
             scores = Scaled(
                 _product(q_.whole, k_.whole.mT), q_.scale * k_.scale / math.sqrt(q.shape[-1])
             )
-            seen = (attn_mask == 0).expand_as(scores.whole)
+            seen = (bias == 0).expand_as(scores.whole)
             probabilities = i_softmax(scores, seen)
             mixed = _product(probabilities.whole, v_.whole)
             return Scaled(mixed, probabilities.scale * v_.scale).value

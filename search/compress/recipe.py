@@ -26,7 +26,7 @@ from search.errors import InvalidInput
 
 VERSION = 1
 
-Phase = Literal["structure", "training", "sparsity", "rounding"]
+Phase = Literal["structure", "sharing", "training", "sparsity", "rounding"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +166,13 @@ def check_order(stages: Sequence[StageConfig]) -> None:
 
 _CANNOT_FOLLOW: Mapping[Phase, Mapping[Phase, str]] = {
     "structure": {
+        "sharing": "units can only go from all layers alike that share their weights",
         "sparsity": "the zeros were chosen for the units that there were",
+        "rounding": "rounded weights are final",
+    },
+    "sharing": {
+        "sharing": "layers share their weights already",
+        "sparsity": "the zeros were chosen for the layers that there were",
         "rounding": "rounded weights are final",
     },
     "training": {

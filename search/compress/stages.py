@@ -10,18 +10,24 @@ from search.compress.configs import (
     DistillConfig,
     DistillRelationsConfig,
     FactorizeConfig,
+    FactorizeFfnConfig,
+    LinearizeAttentionConfig,
     PruneAndDistillConfig,
     PruneConfig,
     QuantizeConfig,
+    ShareLayersConfig,
     SparsifyConfig,
     TrimVocabularyConfig,
 )
 from search.compress.factorize import factorize
+from search.compress.linearize import linearize_attention
+from search.compress.low_rank import factorize_ffn
 from search.compress.network import Compressed, StageData
 from search.compress.prune import IMPORTANCES, prune, prune_units
 from search.compress.quantize import quantize
 from search.compress.recipe import StageConfig
 from search.compress.relations import distill_relations
+from search.compress.share import share_layers
 from search.compress.sparsify import sparsify
 from search.compress.training import distill, taught
 from search.compress.vocabulary import trim_vocabulary
@@ -69,4 +75,7 @@ _HANDLERS: dict[type[StageConfig], _Handler] = {
     QuantizeConfig: quantize,
     TrimVocabularyConfig: trim_vocabulary,
     FactorizeConfig: factorize,
+    FactorizeFfnConfig: factorize_ffn,
+    LinearizeAttentionConfig: linearize_attention,
+    ShareLayersConfig: share_layers,
 }

@@ -47,10 +47,17 @@ def write_model(model: ElasticTransformer, folder: Path, label_names: Sequence[s
 
     Raises:
         InvalidInput: the family has no writer, or only one for what stock classes load; or the
-            word table is one that no class of the family has.
+            word table is one that no class of the family has, or layers share weights where the
+            library keeps a cache.
     """
     if model.shape.word_rank:
         raise InvalidInput("model", "a word table of a lower rank can be exported as ONNX only")
+    if model.shape.layers_per_group > 1 and model.shape.is_causal:
+        raise InvalidInput(
+            "model",
+            "layers of a causal model that share their weights can be exported as ONNX only: in "
+            "the library's cache they would have one place",
+        )
     network = Network(shape=model.shape, subnet=model.sizes, weight_bits=model.weight_bits)
     config = write_config(network)
     own_classes = _own_classes(network, config)

@@ -2,8 +2,9 @@
 
 `SnugnetBertModel` here is the library's `BertModel` with smaller matrices, and so for every class
 of the families below. `per_layer_config` says in what a layer differs from the rest of the config,
-`head_dim` how wide a head is. `SnugnetBertForSequenceClassification` answers by the mean of a
-text's tokens. For transformers 5.
+`head_dim` how wide a head is, `snugnet` whether layers share their weights (`layers_per_group`),
+feed-forward matrices are products of two (`ffn_rank`), and attention is linear.
+`SnugnetBertForSequenceClassification` answers by the mean of a text's tokens. For transformers 5.
 """
 
 import inspect
@@ -12,7 +13,9 @@ from typing import NamedTuple
 import torch
 import transformers
 from torch import nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
 
@@ -95,6 +98,8 @@ class Fitted:
         # Nothing below asks the whole config what only a layer's can tell.
         config.allow_global_per_layer_attribute_access = True
         fit_(self.base_model, config, stated)
+        if stated.get("snugnet", {}).get("attention") == "linear":
+            config._attn_implementation = LINEAR
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -125,15 +130,22 @@ def fit_(body, config, stated):
     places = FAMILIES[config.model_type]
     heads_key = config.attribute_map.get("num_attention_heads", "num_attention_heads")
     own = {int(i): sizes for i, sizes in (stated.get("per_layer_config") or {}).items()}
+    rare = stated.get("snugnet", {})
+    group, rank = rare.get("layers_per_group", 1), rare.get("ffn_rank", 0)
     head_dim = stated.get("head_dim") or config.hidden_size // stated[heads_key]
+    if group > 1:
+        layers = body.get_submodule(places.layers)
+        body.set_submodule(places.layers, Repeated(layers, group))
     for i, layer in enumerate(body.get_submodule(places.layers)):
+        if i % group:
+            continue
         sizes = stated | own.get(i, {})
         num_heads = sizes[heads_key]
         num_kv_heads = sizes.get("num_key_value_heads", num_heads)
         fit_attention_(layer, places, config.hidden_size, head_dim, num_heads, num_kv_heads)
         for name in places.neurons:
-            resize_(layer, name, sizes[places.num_neurons], config.hidden_size)
-        resize_(layer, places.down, config.hidden_size, sizes[places.num_neurons])
+            resize_(layer, name, sizes[places.num_neurons], config.hidden_size, rank)
+        resize_(layer, places.down, config.hidden_size, sizes[places.num_neurons], rank)
 
 
 def fit_attention_(layer, places, dim, head_dim, num_heads, num_kv_heads):
@@ -152,14 +164,57 @@ def fit_attention_(layer, places, dim, head_dim, num_heads, num_kv_heads):
             setattr(attention, name, value)
 
 
-def resize_(layer, name, rows, columns):
-    """A matrix of this size in the place of another."""
+def resize_(layer, name, rows, columns, rank=0):
+    """A matrix of this size in the place of another, or with a rank the product of two."""
     old = layer.get_submodule(name)
     if isinstance(old, Conv1D):
-        new = Conv1D(rows, columns)
+        new = (LowConv1D if rank else Conv1D)(rows, rank or columns)
     else:
-        new = nn.Linear(columns, rows, bias=old.bias is not None)
+        new = (LowLinear if rank else nn.Linear)(rank or columns, rows, bias=old.bias is not None)
+    if rank:
+        new.low = nn.Linear(columns, rank, bias=False)
     layer.set_submodule(name, new.to(old.weight.device, old.weight.dtype))
+
+
+class LowLinear(nn.Linear):
+    """After `low`, the matrix that it makes a product of a lower rank with."""
+
+    def forward(self, x):
+        return super().forward(self.low(x))
+
+
+class LowConv1D(Conv1D):
+    def forward(self, x):
+        return super().forward(self.low(x))
+
+
+class Repeated(nn.ModuleList):
+    """Of layers, the first of each group, which runs in the place of all of its group."""
+
+    def __init__(self, layers, group):
+        super().__init__(list(layers)[::group])
+        self.group, self.count = group, len(layers)
+
+    def __iter__(self):
+        own = list(super().__iter__())
+        return (own[place // self.group] for place in range(self.count))
+
+
+LINEAR = "snugnet_linear"
+
+
+def linear_attention(_module, query, key, value, attention_mask, **_options):
+    """(batch, tokens, heads, features): queries are shares of features, keys are shares of tokens
+    (Shen et al., arXiv 1812.01243, section 3.2)."""
+    if attention_mask is not None:
+        # Every token sees the same ones: the first row tells which.
+        key = key + attention_mask[:, :, :1].transpose(-1, -2)
+    kept = key.softmax(2).transpose(-1, -2) @ value
+    return (query.softmax(-1) @ kept).transpose(1, 2), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(LINEAR, linear_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(LINEAR, eager_mask)
 
 
 def __getattr__(name):

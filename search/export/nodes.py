@@ -25,9 +25,12 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 class Nodes:
     """Every method that adds to the graph returns the name of its result."""
 
-    def __init__(self, weights: Weights, *, norm: str, norm_eps: float) -> None:
+    def __init__(
+        self, weights: Weights, *, norm: str, norm_eps: float, layers_per_group: int = 1
+    ) -> None:
         self.weights = weights
         self._norm, self._norm_eps = norm, norm_eps
+        self._layers_per_group = layers_per_group
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
 
@@ -73,22 +76,24 @@ class Nodes:
 
     def linear(self, name: str, x: str, scale: float = 1.0) -> str:
         """x W^T + b, W transposed here once rather than in every run; `scale` is folded in."""
-        weight = (self.weights[f"{name}.weight"] * np.float32(scale)).T
+        stored = self._stored(name)
+        weight = (self.weights[f"{stored}.weight"] * np.float32(scale)).T
         product = self.op(
-            "MatMul", [x, self.constant(f"{name}.weight", weight)], f"{name}.product"
+            "MatMul", [x, self.constant(f"{stored}.weight", weight)], f"{name}.product"
         )
-        if f"{name}.bias" not in self.weights:
+        if f"{stored}.bias" not in self.weights:
             return product
-        bias = self.weights[f"{name}.bias"] * np.float32(scale)
-        return self.op("Add", [product, self.constant(f"{name}.bias", bias)], name)
+        bias = self.weights[f"{stored}.bias"] * np.float32(scale)
+        return self.op("Add", [product, self.constant(f"{stored}.bias", bias)], name)
 
     def norm(self, name: str, x: str, *, kind: str | None = None, scale: float = 1.0) -> str:
         """Over the last axis; `scale` multiplies the result."""
+        stored = self._stored(name)
         weight = self.constant(
-            f"{name}.weight", self.weights[f"{name}.weight"] * np.float32(scale)
+            f"{stored}.weight", self.weights[f"{stored}.weight"] * np.float32(scale)
         )
         if (kind or self._norm) == "layer":
-            inputs = [x, weight, self.weight(f"{name}.bias")]
+            inputs = [x, weight, self.weight(f"{stored}.bias")]
             return self.op("LayerNormalization", inputs, name, axis=-1, epsilon=self._norm_eps)
         # In the form that runtimes fuse into one op: opset 17 has none for it.
         square = self.op("Pow", [x, self.number("two", 2.0)], f"{name}.square")
@@ -99,6 +104,13 @@ class Nodes:
         root = self.op("Sqrt", [shifted], f"{name}.root")
         normed = self.op("Div", [x, root], f"{name}.normed")
         return self.op("Mul", [normed, weight], name)
+
+    def _stored(self, name: str) -> str:
+        """By which name there are weights: those of a layer's group, which the file holds once."""
+        if not name.startswith("layers."):
+            return name
+        _, layer, part = name.split(".", 2)
+        return f"layers.{int(layer) // self._layers_per_group}.{part}"
 
     def activation(self, kind: str, x: str, name: str) -> str:
         return {"gelu": self._gelu, "gelu_tanh": self._gelu_tanh, "silu": self._silu}[kind](

@@ -26,7 +26,6 @@ QUANTIZED_OPERATORS = ("MatMul", "Gather")
 
 HEAD_NODE = "head.product"
 SPREAD_NODE = "embeddings.spread.product"
-MATRICES = ("attn.q", "attn.k", "attn.v", "attn.out", "ffn.gate", "ffn.up", "ffn.down")
 
 
 def cpu_flags() -> frozenset[str]:
@@ -55,12 +54,8 @@ def float_nodes(shape: ModelShape, subnet: SubnetConfig) -> tuple[str, ...]:
     A head of a few labels costs nothing, and its errors would be the answer's; that of a
     vocabulary is most of a small network. What spreads a narrow word table costs next to nothing.
     """
-    parts = (
-        *("attn." + name for name in ("q", "k", "v", "out")),
-        "ffn.gate",
-        "ffn.up",
-        "ffn.down",
-    )
+    ffn = [f"ffn.{part}{low}" for part in ("gate", "up", "down") for low in ("", "_low")]
+    parts = [*(f"attn.{part}" for part in ("q", "k", "v", "out")), *ffn]
     layers = [
         f"layers.{layer}.{part}.product"
         for layer in subnet.renumbered().float_layers

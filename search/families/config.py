@@ -35,6 +35,9 @@ class Config:
     def model_type(self) -> Any:
         return self._data.get("model_type")
 
+    def has(self, key: str) -> bool:
+        return key in self._data
+
     def size(self, key: str, *, default: int | None = None, largest: int = MAX_SIZE) -> int:
         value = self._data.get(key)
         value = default if value is None else value

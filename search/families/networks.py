@@ -9,9 +9,9 @@ from typing import Any
 
 from search.errors import InvalidInput
 from search.families.config import CONFIG_FILE, PER_LAYER_KEY, Config
-from search.families.family import Family, StoredTensor, linear
+from search.families.family import Family, StoredTensor, linear, same, transposed
 from search.families.registry import family_of, family_of_config
-from search.shape import TASKS, ModelShape
+from search.shape import ATTENTIONS, RARE, TASKS, ModelShape
 from search.space import PRECISIONS, SubnetConfig
 
 POOLED_TASKS = ("text-classification", "pair-classification")
@@ -53,6 +53,8 @@ class Network:
     @property
     def is_stock(self) -> bool:
         """Whether the family's own classes can build it, its head aside."""
+        if rare_of(self.shape):
+            return False
         first, *others = self.layer_shapes
         if self.family.states_head_dim:
             # A Llama's config insists on it, though it uses it for nothing.
@@ -73,12 +75,41 @@ class Network:
             yield from self.family.head(first)
 
     def _body(self) -> Iterator[StoredTensor]:
-        """Each layer's tensors from the model whose layers are all like it."""
-        shapes = self.layer_shapes
+        """Each layer's tensors from the model whose layers are all like it; those of layers that
+        share them once."""
+        own = self.layer_shapes[:: self.shape.layers_per_group]
+        shapes = [replace(shape, num_layers=len(own)) for shape in own]
         bodies = {shape: {t.name: t for t in self.family.body(shape)} for shape in set(shapes)}
         for name, tensor in bodies[shapes[0]].items():
             layer = re.match(r"layers\.(\d+)\.", tensor.parts[0].name)
-            yield tensor if layer is None else bodies[shapes[int(layer[1])]][name]
+            if layer is None:
+                yield tensor
+            else:
+                yield from in_factors(bodies[shapes[int(layer[1])]][name], self.shape.ffn_rank)
+
+
+def rare_of(shape: ModelShape) -> dict[str, Any]:
+    """What few networks have, and no class of the library: by its name in `ModelShape`."""
+    data = shape.to_dict()
+    return {name: data[name] for name in RARE if name in data}
+
+
+def in_factors(tensor: StoredTensor, rank: int) -> Iterator[StoredTensor]:
+    """A tensor of a layer; of a feed-forward matrix, the two that it is the product of.
+
+    `NAME.low` is what x goes through first. The other keeps the name, so that classes which expect
+    the whole matrix there refuse its size.
+    """
+    (part, *_), stem = tensor.parts, tensor.name.rpartition(".")[0]
+    found = re.fullmatch(r"(layers\.\d+\.ffn\.(?:gate|up|down))\.weight", part.name)
+    if not rank or found is None:
+        yield tensor
+        return
+    # `low` is stored as (rank, in), however the family stores its matrices.
+    is_turned = part.take is transposed
+    rows, columns = tensor.size[::-1] if is_turned else tensor.size
+    yield same(f"{stem}.low.weight", f"{found[1]}_low.weight", rank, columns)
+    yield replace(tensor, size=(rank, rows) if is_turned else (rows, rank))
 
 
 def write_config(network: Network) -> dict[str, Any]:
@@ -92,6 +123,10 @@ def write_config(network: Network) -> dict[str, Any]:
         raise InvalidInput("family", f"folders of {network.shape.family} can be read, not written")
     alike = _whole(network)
     whole = write(alike)
+    if network.shape.layers_per_group > 1 or network.shape.attention == "linear":
+        # The tensors' sizes do not tell the library's own classes that the network is another
+        # than they would build. Layers that all differ from the rest make them refuse the config.
+        whole = write(replace(alike, ffn_dim=alike.ffn_dim + 1))
     layers = [write(shape) for shape in network.layer_shapes]
     own = [{k: v for k, v in layer.items() if v != whole[k]} for layer in layers]
     config = whole | {OWN_KEY: _own(network)}
@@ -123,6 +158,7 @@ def _own(network: Network) -> dict[str, Any]:
     """What no other reader asks for."""
     subnet = network.subnet
     own: dict[str, Any] = {"task": network.shape.task, "precision": subnet.precision}
+    own |= rare_of(network.shape)
     if subnet.precision == "int8":
         own |= {"weight_bits": network.weight_bits, "float_layers": list(subnet.float_layers)}
     return own
@@ -144,6 +180,12 @@ def read_config(data: Mapping[str, Any]) -> Network:
     shape = _largest(shapes)
     if shape.task not in ("language-modelling", "sentence-embedding"):
         shape = replace(shape, num_labels=config.num_labels(MAX_LABELS))
+    shape = replace(
+        shape,
+        ffn_rank=own.size("ffn_rank") if own.has("ffn_rank") else 0,
+        layers_per_group=own.size("layers_per_group", default=1, largest=len(shapes)),
+        attention=own.choice("attention", ATTENTIONS) if own.has("attention") else "softmax",
+    )
     precision = own.choice("precision", PRECISIONS)
     is_int8 = precision == "int8"
     return Network(

@@ -8,12 +8,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from search.errors import InvalidInput
 from search.model.transformer import ElasticTransformer
 from search.space import SubnetConfig
 
 
 def extract(supernet: ElasticTransformer, subnet: SubnetConfig) -> ElasticTransformer:
-    """A copy of `subnet` that is physically as small as it says; its outputs are equal."""
+    """A copy of `subnet` that is physically as small as it says; its outputs are equal.
+
+    Raises:
+        InvalidInput: layers share their weights, and `subnet` keeps only some of them.
+    """
+    if supernet.shape.layers_per_group > 1 and subnet.layers != supernet.sizes.layers:
+        raise InvalidInput("subnet.layers", "must be all: some of them share their weights")
     small = ElasticTransformer(
         supernet.shape, subnet, dropout=supernet.dropout, weight_bits=supernet.weight_bits
     )

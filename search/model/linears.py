@@ -5,7 +5,7 @@ A matrix is used through slices that begin where its parameter does: by that its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -73,3 +73,39 @@ class InputNorms:
     def __getitem__(self, name: str) -> Tensor:
         """(in,), float32."""
         return self._squares[name].sqrt().float()
+
+
+class InputMoments:
+    """Of some matrices' inputs, the first two moments over all tokens that they read, padding too.
+
+    Args:
+        names: of the matrices.
+    """
+
+    def __init__(self, model: ElasticTransformer, names: Sequence[str]) -> None:
+        parameters = dict(model.named_parameters())
+        widths = {name: parameters[name].shape[1] for name in names}
+        self._sums = {n: torch.zeros(w, dtype=torch.float64) for n, w in widths.items()}
+        self._products = {n: torch.zeros(w, w, dtype=torch.float64) for n, w in widths.items()}
+        self._counts = dict.fromkeys(names, 0)
+
+    def around(self, name: str, inner: Linear) -> Linear:
+        if name not in self._counts:
+            return inner
+
+        def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            flat = x.detach().flatten(0, -2).double()
+            self._sums[name] += flat.sum(0).cpu()
+            self._products[name] += (flat.T @ flat).cpu()
+            self._counts[name] += len(flat)
+            return inner(x, weight, bias)
+
+        return linear
+
+    def mean(self, name: str) -> Tensor:
+        """(in,), float64."""
+        return self._sums[name] / self._counts[name]
+
+    def second(self, name: str) -> Tensor:
+        """Mean of x x^T, (in, in), float64: the covariance is what the mean's leaves of it."""
+        return self._products[name] / self._counts[name]

@@ -104,7 +104,7 @@ def _reorder_neurons_(layer: Layer, order: Tensor) -> None:
     for projection in (layer.ffn.gate, layer.ffn.up):
         if projection is not None:
             _permute_linear_(projection, order, dim=0)
-    _permute_linear_(layer.ffn.down, order, dim=1)
+    _permute_linear_(layer.ffn.down_low or layer.ffn.down, order, dim=1)
 
 
 def _reorder_features_(model: ElasticTransformer, order: Tensor) -> None:
@@ -125,7 +125,9 @@ def _reorder_features_(model: ElasticTransformer, order: Tensor) -> None:
     for layer in model.layers:
         assert isinstance(layer, Layer)
         norms += [layer.attn.norm, layer.ffn.norm]
-        for reader in (layer.attn.q, layer.attn.k, layer.attn.v, layer.ffn.gate, layer.ffn.up):
+        ffn = layer.ffn
+        readers = (ffn.gate_low, ffn.up_low) if ffn.up_low is not None else (ffn.gate, ffn.up)
+        for reader in (layer.attn.q, layer.attn.k, layer.attn.v, *readers):
             if reader is not None:
                 _permute_linear_(reader, order, dim=1)
         for writer in (layer.attn.out, layer.ffn.down):

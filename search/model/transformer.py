@@ -24,12 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.model.fakequant import WEIGHT_BITS, linear_int8, round_embedding
+from search.model.mixing import linear_attention, rotary_angles, rotated, softmax_attention
 from search.shape import ModelShape
 from search.space import SubnetConfig
+from search.weights import own_layer_sizes
 
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-Attend = Callable[..., Tensor]
-"""Queries, keys and values, each (B, H, T or S, N), and `attn_mask`: `attention_bias`."""
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, each (B, H, T or S, N), and `attention_bias`."""
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -147,6 +149,8 @@ class Attention(nn.Module):
         kv = inner // shape.queries_per_group
         self.head_dim = shape.head_dim
         self.queries_per_group = shape.queries_per_group
+        is_linear = shape.attention == "linear"
+        self.attend: Attend = linear_attention if is_linear else softmax_attention
         self.q = nn.Linear(dim, inner, bias=shape.has_qkv_bias)
         self.k = nn.Linear(dim, kv, bias=shape.has_qkv_bias)
         self.v = nn.Linear(dim, kv, bias=shape.has_qkv_bias)
@@ -154,7 +158,6 @@ class Attention(nn.Module):
         if shape.has_qk_norm:
             self.q_norm = Norm(shape, shape.head_dim, kind="rms")
             self.k_norm = Norm(shape, shape.head_dim, kind="rms")
-        self.attend: Attend = F.scaled_dot_product_attention
         self.norm = Norm(shape, dim)
 
     def forward(
@@ -168,7 +171,7 @@ class Attention(nn.Module):
         if hasattr(self, "q_norm"):
             q_BHTN, k_BKTN = self.q_norm(q_BHTN), self.k_norm(k_BKTN)
         if shared.rotary is not None:
-            q_BHTN, k_BKTN = _rotate(q_BHTN, shared.rotary), _rotate(k_BKTN, shared.rotary)
+            q_BHTN, k_BKTN = rotated(q_BHTN, shared.rotary), rotated(k_BKTN, shared.rotary)
         relations = (q_BHTN, k_BKTN, v_BKTN)
         if shared.cache is not None:
             k_BKTN, v_BKTN = shared.cache.extend(place, k_BKTN, v_BKTN)
@@ -176,7 +179,7 @@ class Attention(nn.Module):
             q_BHTN,
             self._for_every_query(k_BKTN),
             self._for_every_query(v_BKTN),
-            attn_mask=shared.bias_B1TS.to(q_BHTN.dtype),
+            shared.bias_B1TS,
         )
         if shared.gates is not None:
             gate_K = shared.gates.heads[shared.subnet.layers[place]]
@@ -201,31 +204,42 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Its matrices are whole, or each the product of two: `up` after `up_low`, and so on."""
+
     def __init__(self, shape: ModelShape, dim: int, ffn_dim: int) -> None:
         super().__init__()
+        rank, has_bias = shape.ffn_rank, shape.has_ffn_bias
+
+        def low(columns: int) -> nn.Linear | None:
+            return nn.Linear(columns, rank, bias=False) if rank else None
+
         self.activation = ACTIVATIONS[shape.activation]
-        self.gate = nn.Linear(dim, ffn_dim, bias=shape.has_ffn_bias) if shape.is_gated else None
-        self.up = nn.Linear(dim, ffn_dim, bias=shape.has_ffn_bias)
-        self.down = nn.Linear(ffn_dim, dim, bias=shape.has_ffn_bias)
+        self.gate = self.gate_low = None
+        if shape.is_gated:
+            self.gate_low, self.gate = low(dim), nn.Linear(rank or dim, ffn_dim, bias=has_bias)
+        self.up_low, self.up = low(dim), nn.Linear(rank or dim, ffn_dim, bias=has_bias)
+        self.down_low, self.down = low(ffn_dim), nn.Linear(rank or ffn_dim, dim, bias=has_bias)
         self.norm = Norm(shape, dim)
 
     def forward(
         self, x_BTD: Tensor, ffn_dim: int, gate_F: Tensor | None, linear: Linear
     ) -> Tensor:
         """The first `ffn_dim` neurons, without residual and norm."""
-        dim = x_BTD.shape[-1]
 
-        def project(part: nn.Linear) -> Tensor:
-            return linear(x_BTD, part.weight[:ffn_dim, :dim], _first(part.bias, ffn_dim))
+        def project(low: nn.Linear | None, part: nn.Linear, x: Tensor, rows: int) -> Tensor:
+            columns = x.shape[-1]
+            if low is not None:
+                x, columns = linear(x, low.weight[:, :columns], None), len(low.weight)
+            return linear(x, part.weight[:rows, :columns], _first(part.bias, rows))
 
-        up_BTF = project(self.up)
+        up_BTF = project(self.up_low, self.up, x_BTD, ffn_dim)
         if self.gate is None:
             h_BTF = self.activation(up_BTF)
         else:
-            h_BTF = self.activation(project(self.gate)) * up_BTF
+            h_BTF = self.activation(project(self.gate_low, self.gate, x_BTD, ffn_dim)) * up_BTF
         if gate_F is not None:
             h_BTF = h_BTF * gate_F
-        return linear(h_BTF, self.down.weight[:dim, :ffn_dim], _first(self.down.bias, dim))
+        return project(self.down_low, self.down, h_BTF, x_BTD.shape[-1])
 
 
 class Layer(nn.Module):
@@ -340,7 +354,7 @@ class ElasticTransformer(nn.Module):
         self.embeddings = Embeddings(shape, dim)
         self.layers = nn.ModuleList(
             Layer(shape, dim, num_heads, ffn_dim)
-            for num_heads, ffn_dim in zip(self.sizes.num_heads, self.sizes.ffn_dim, strict=True)
+            for num_heads, ffn_dim in own_layer_sizes(shape, self.sizes)
         )
         self.norm = Norm(shape, dim) if shape.norm_first else None
         self.head = None
@@ -405,7 +419,7 @@ class ElasticTransformer(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Output of the subnet's layer at `place`, and its queries, keys and values."""
         index = shared.subnet.layers[place]
-        layer = self.layers[index]
+        layer = self.layers[index // self.shape.layers_per_group]
         assert isinstance(layer, Layer)
         linear = self._linear(is_int8=shared.subnet.precision_of(index) == "int8")
         output: tuple[Tensor, tuple[Tensor, ...]] = layer(x_BTD, place, shared, linear, self._drop)
@@ -458,28 +472,10 @@ def attention_bias(mask_BS: Tensor, num_tokens: int, *, is_causal: bool) -> Tens
     return bias_B1TS.expand(-1, 1, num_tokens, -1).masked_fill(is_later_TS, low)
 
 
-def rotary_angles(
-    shape: ModelShape, start: int, num_tokens: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (T, N), of RoFormer (arXiv 2104.09864, section 3.2.2)."""
-    exponents = torch.arange(0, shape.head_dim, 2, device=device).float() / shape.head_dim
-    places = torch.arange(start, start + num_tokens, device=device).float()
-    angles = torch.outer(places, shape.rope_theta**-exponents)
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos(), angles.sin()
-
-
 def mean_pool(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over the real tokens; (batch, features)."""
     weight_BT1 = mask_BT.unsqueeze(-1).to(x_BTD.dtype)
     return (x_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
-
-
-def _rotate(x_BHTN: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Pairs of features half a head apart are turned by their angles."""
-    cos_TN, sin_TN = rotary
-    first, second = x_BHTN.chunk(2, -1)
-    return x_BHTN * cos_TN + torch.cat([-second, first], -1) * sin_TN
 
 
 def _first(bias: Tensor | None, size: int) -> Tensor | None:

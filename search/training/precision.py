@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from search.errors import InvalidInput
-from search.model.transformer import Layer, Pass, attention_bias, rotary_angles
+from search.model.mixing import rotary_angles
+from search.model.transformer import Layer, Pass, attention_bias
 from search.shape import ModelShape
 from search.space import SubnetConfig
 

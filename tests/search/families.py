@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from search.model.transformer import Batch, ElasticTransformer
@@ -60,6 +62,24 @@ SHAPES: dict[str, ModelShape] = {
         "vit": {**_IMAGE, "num_prefix_tokens": 1, "max_seq_len": 5},
         "deit": {**_IMAGE, "num_prefix_tokens": 2, "max_seq_len": 6},
     }.items()
+}
+# What compression makes of them.
+LOW_RANK = {n: replace(SHAPES[n], ffn_rank=8) for n in ("bert", "distilbert", "gpt2", "llama")}
+SHARED = {n: replace(SHAPES[n], layers_per_group=2) for n in ("bert", "distilbert", "vit")}
+LINEAR = {n: replace(SHAPES[n], attention="linear") for n in ("bert", "distilbert", "vit")}
+ALL_AT_ONCE = {
+    n: replace(SHAPES[n], ffn_rank=8, layers_per_group=3, attention="linear")
+    for n in ("bert", "roberta", "deit")
+}
+RARE: dict[str, ModelShape] = {
+    f"{kind} {name}": shape
+    for kind, shapes in {
+        "low-rank": LOW_RANK,
+        "shared": SHARED,
+        "linear": LINEAR,
+        "light": ALL_AT_ONCE,
+    }.items()
+    for name, shape in shapes.items()
 }
 
 

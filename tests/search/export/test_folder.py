@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from search.errors import InvalidInput
 from search.export import folder as writing
+from search.export import load_subnet
 from search.export.folder import AUTO_CLASSES, FITTED_FAMILIES, MODEL_FILE, write_model
 from search.families.registry import family_of
 from search.model.checkpoint import check_model_folder
@@ -19,7 +20,7 @@ from search.model.transformer import Batch, ElasticTransformer, KeyValueCache
 from search.shape import ModelShape
 from search.space import SubnetConfig
 from tests.search.export.networks import ALL, rows_of, subnet_of, with_tokenizer
-from tests.search.families import SHAPES, network_of
+from tests.search.families import RARE, SHAPES, network_of
 
 transformers = pytest.importorskip("transformers")
 
@@ -212,6 +213,41 @@ def test_a_classifier_learns_from_labels(tmp_path: Path) -> None:
     torch.testing.assert_close(found.loss, expected)
     found.loss.backward()
     assert all(p.grad is not None for p in theirs.parameters())
+
+
+@pytest.mark.parametrize("name", list(RARE))
+def test_low_rank_shared_layers_and_linear_attention_load_by_the_code_and_no_other_way(
+    name: str, tmp_path: Path
+) -> None:
+    model = network_of(RARE[name])
+    write_model(model, tmp_path / "ours")
+    again, _ = load_subnet(tmp_path / "ours")
+    assert again.shape == model.shape
+    batch = rows_of(model.shape)
+    assert torch.equal(again(batch).logits, model(batch).logits)
+    auto = AUTO_CLASSES[model.shape.task]
+    theirs = loaded(tmp_path / "ours", auto, trusted=True)
+    assert_answers_alike(theirs, model)
+    theirs.save_pretrained(tmp_path / "again")
+    assert_answers_alike(loaded(tmp_path / "again", auto, trusted=True), model)
+    for stock in ("AutoModel", auto):
+        with pytest.raises(Exception, match=r"per-layer|mismatch"):
+            loaded(tmp_path / "ours", stock)
+
+
+def test_a_folder_has_what_layers_share_once(tmp_path: Path) -> None:
+    for group in (1, 3):
+        shape = replace(SHAPES["bert"], layers_per_group=group)
+        write_model(network_of(shape), tmp_path / str(group))
+    apart, shared = (load_file(tmp_path / str(group) / "model.safetensors") for group in (1, 3))
+    layers = {n for n in apart if ".layer." in n}
+    assert apart.keys() - shared.keys() == {n for n in layers if ".layer.0." not in n}
+
+
+def test_layers_that_share_a_place_in_a_cache_are_refused(tmp_path: Path) -> None:
+    model = network_of(replace(SHAPES["gpt2"], layers_per_group=2))
+    with pytest.raises(InvalidInput, match="in the library's cache"):
+        write_model(model, tmp_path)
 
 
 def test_a_search_does_not_start_from_layers_that_differ(tmp_path: Path) -> None:

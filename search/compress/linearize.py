@@ -1,0 +1,31 @@
+"""Attention whose time grows with the number of tokens alone, in a network that had softmax."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search.compress.configs import LinearizeAttentionConfig
+from search.compress.network import Compressed, StageData
+from search.errors import InvalidInput
+from search.model.transformer import ElasticTransformer
+
+
+def linearize_attention(
+    network: Compressed, config: LinearizeAttentionConfig, _data: StageData
+) -> Compressed:
+    """The network with the same weights, that mix tokens by linear attention.
+
+    Raises:
+        InvalidInput: its attention is linear already, or causal.
+    """
+    model = network.model
+    if model.shape.attention == "linear":
+        raise InvalidInput(config.kind, "attention is linear already")
+    linear = ElasticTransformer(
+        replace(model.shape, attention="linear"),
+        model.sizes,
+        dropout=model.dropout,
+        weight_bits=model.weight_bits,
+    )
+    linear.load_state_dict(model.state_dict())
+    return replace(network, model=linear.train(model.training))
