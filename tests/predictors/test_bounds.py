@@ -10,12 +10,13 @@ import pytest
 from predictors.bounds import check_subnet, read_shape
 from search.errors import InvalidInput
 from search.space import SubnetConfig
-from tests.search.families import SHAPES
+from tests.search.families import RARE, SHAPES
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_every_family_s_shape_survives_json(name: str) -> None:
-    assert read_shape(SHAPES[name].to_dict()) == SHAPES[name]
+@pytest.mark.parametrize("name", [*SHAPES, *RARE])
+def test_every_shape_survives_json(name: str) -> None:
+    shape = {**SHAPES, **RARE}[name]
+    assert read_shape(shape.to_dict()) == shape
 
 
 def test_what_is_left_out_is_as_in_bert() -> None:
@@ -41,6 +42,10 @@ def test_what_is_left_out_is_as_in_bert() -> None:
         ("bert", {"norm_eps": 2.0}, "norm_eps"),
         ("bert", {"norm_eps": float("nan")}, "norm_eps"),
         ("bert", {"surprise": 1}, "surprise"),
+        ("bert", {"attention": "sparse"}, "attention"),
+        ("gpt2", {"attention": "linear"}, "attention"),
+        ("bert", {"ffn_rank": -1}, "ffn_rank"),
+        ("bert", {"layers_per_group": 0}, "layers_per_group"),
         ("llama", {"queries_per_group": 3}, "queries_per_group"),
         ("llama", {"queries_per_group": 0}, "queries_per_group"),
         ("vit", {"patch_size": 3}, "patch_size"),

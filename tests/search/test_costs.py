@@ -57,6 +57,28 @@ def test_flops_count_every_matrix_product_by_hand() -> None:
     assert flops(MINILM, subnet, seq_len=10, batch_size=4) == 4 * expected
 
 
+def test_flops_of_low_rank_and_linear_attention_by_hand() -> None:
+    subnet = SubnetConfig(layers=(2,), num_heads=(3,), ffn_dim=(100,))
+    whole = flops(MINILM, subnet, seq_len=10)
+    ffn, factors = 2 * 100 * 384 * 10, 2 * 20 * (100 + 384) * 10
+    low = replace(MINILM, ffn_rank=20)
+    assert flops(low, subnet, seq_len=10) - whole == 2 * (factors - ffn)
+    # Keys with values and queries with what that makes: a head's width for every token.
+    scores, linear = 2 * 3 * 10 * 10 * 32, 2 * 3 * 10 * 32 * 32
+    found = flops(replace(MINILM, attention="linear"), subnet, seq_len=10)
+    assert found - whole == 2 * (linear - scores)
+
+
+def test_layers_that_share_their_weights_are_counted_once() -> None:
+    subnet = SubnetConfig.full(MINILM)
+    for group, own in ((2, 3), (4, 2), (6, 1)):
+        shape = replace(MINILM, layers_per_group=group)
+        alone = replace(MINILM, num_layers=own)
+        assert num_params(shape, subnet) == num_params(alone, SubnetConfig.full(alone))
+        assert size_bytes(shape, subnet) == size_bytes(alone, SubnetConfig.full(alone))
+        assert flops(shape, subnet, seq_len=64) == flops(MINILM, subnet, seq_len=64)
+
+
 def test_peak_memory_is_the_weights_and_the_widest_moment_by_hand() -> None:
     subnet = SubnetConfig(layers=(1, 2), num_heads=(3, 12), ffn_dim=(1536, 384))
     tokens, weights = 4 * 10, size_bytes(MINILM, subnet)
@@ -68,6 +90,13 @@ def test_peak_memory_is_the_weights_and_the_widest_moment_by_hand() -> None:
     assert peak_memory_bytes(MINILM, subnet, seq_len=512) == (
         weights + 4 * (2 * 512 * 384 + attention)
     )
+
+
+def test_linear_attention_holds_no_scores_of_every_pair() -> None:
+    subnet, linear = SubnetConfig.full(MINILM), replace(MINILM, attention="linear")
+    at_most = size_bytes(MINILM, subnet) + 4 * 4096 * (2 * 384 + 4 * 384)
+    assert peak_memory_bytes(linear, subnet, seq_len=4096) == at_most
+    assert peak_memory_bytes(MINILM, subnet, seq_len=4096) > at_most + 4 * 12 * 4000**2
 
 
 def test_peak_memory_of_a_decoder_has_its_cache() -> None:

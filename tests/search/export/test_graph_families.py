@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from search.model.extract import extract, to_arrays
 from search.model.transformer import Batch, ElasticTransformer
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
-from tests.search.families import SHAPES, batch_of, network_of
+from tests.search.families import LINEAR, RARE, SHAPES, batch_of, network_of
 
 DECODERS = [name for name, shape in SHAPES.items() if shape.is_causal]
 
@@ -50,6 +51,39 @@ def answer(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> Any:
 
 def real_places(batch: Batch, shape: ModelShape) -> Any:
     return batch.attention_mask.bool().numpy() if shape.answers_per_token else slice(None)
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_low_rank_shared_and_linear_networks_answer_alike(name: str) -> None:
+    shape, given = RARE[name], batch_of(RARE[name])
+    model = network_of(shape)
+    graph = build_onnx(shape, model.sizes, to_arrays(model))
+    found = answer(session_of(graph), feed_of(given, shape))
+    real = real_places(given, shape)
+    expected = model(given).logits.detach().numpy()
+    np.testing.assert_allclose(found[real], expected[real], atol=1e-4, rtol=1e-4)
+
+
+def test_linear_attention_makes_nothing_of_the_size_of_all_pairs_of_tokens() -> None:
+    shape = replace(LINEAR["bert"], max_seq_len=512)
+    graph = build_onnx(shape, SubnetConfig.full(shape), None)
+    inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    sizes = [
+        [d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim]
+        for info in inferred.graph.value_info
+    ]
+    assert any("seq" in size for size in sizes)
+    assert not [size for size in sizes if size.count("seq") > 1]
+
+
+def test_weights_that_layers_share_are_in_the_graph_once() -> None:
+    one, all_ = (replace(SHAPES["bert"], layers_per_group=group) for group in (1, 3))
+    apart, shared = (
+        {t.name for t in build_onnx(s, SubnetConfig.full(s), None).graph.initializer}
+        for s in (one, all_)
+    )
+    assert apart - shared == {n for n in apart if n.startswith(("layers.1.", "layers.2."))}
+    assert shared < apart
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,8 +15,9 @@ from search.export.formats import FORMATS, FormatName
 from search.export.openvino_int8 import Int8Outcome
 from search.export.parity import Parity, ParityError
 from search.export.running import open_network
-from search.export.writers import ROUNDING, export
-from tests.search.export.subjects import FAMILIES, padded, subject_of
+from search.export.writers import ROUNDING, Subject, export
+from tests.search.export.subjects import FAMILIES, data_of, padded, subject_of
+from tests.search.families import ALL_AT_ONCE, network_of
 
 FLOATS: tuple[FormatName, ...] = ("onnx-fp16", "openvino", "pt2")
 
@@ -42,6 +43,24 @@ def test_a_file_in_floating_point_answers_as_the_network(
         real = given.attention_mask.bool()
     allowed = 2e-2 if kind == "onnx-fp16" else 1e-4
     np.testing.assert_allclose(answers[real], expected[real], atol=allowed, rtol=allowed)
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_low_rank_shared_layers_and_linear_attention_are_written_too(
+    kind: FormatName, tmp_path: Path
+) -> None:
+    shape = ALL_AT_ONCE["bert"]
+    subject = Subject(
+        model=network_of(shape), calibration=data_of(shape, 8), judged=data_of(shape, 48, seed=2)
+    )
+    found = export(kind, subject, tmp_path)
+    assert found.parity.agreement > 0.97
+    given = padded(shape)
+    with torch.no_grad():
+        expected = subject.model(given).logits
+    allowed = 2e-2 if kind == "onnx-fp16" else 1e-4
+    answers = open_network(tmp_path / FORMATS[kind].file)(given)
+    np.testing.assert_allclose(answers, expected, atol=allowed, rtol=allowed)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
