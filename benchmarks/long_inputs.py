@@ -51,7 +51,7 @@ STATE = Path(".snugnet/long-inputs")
 BATCH_SIZE = 16
 NUM_TRAIN, NUM_TEST = 1600, 800
 TEACHER_EPOCHS, STUDENT_EPOCHS = 1.0, 2.0
-LEARNING_RATES = (5e-5, 2e-4)  # of the teacher, and of the student
+LEARNING_RATES = (5e-5, 1e-4)  # of the teacher, and of the student
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from search.compress.configs import LinearizeAttentionConfig
 from search.compress.network import Compressed, StageData
-from search.errors import InvalidInput
+from search.compress.suitability import check_suits
 from search.model.transformer import ElasticTransformer
 
 
@@ -19,8 +19,7 @@ def linearize_attention(
         InvalidInput: its attention is linear already, or causal.
     """
     model = network.model
-    if model.shape.attention == "linear":
-        raise InvalidInput(config.kind, "attention is linear already")
+    check_suits(config, model.shape)
     linear = ElasticTransformer(
         replace(model.shape, attention="linear"),
         model.sizes,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from search.compress.configs import FactorizeFfnConfig
 from search.compress.network import Compressed, StageData
+from search.compress.suitability import check_suits
 from search.errors import InvalidInput
 from search.model.linears import InputMoments, around_linears, layer_matrix_names
 from search.model.transformer import ElasticTransformer
@@ -26,8 +27,7 @@ def factorize_ffn(network: Compressed, config: FactorizeFfnConfig, data: StageDa
         InvalidInput: they have a lower rank already, or a layer has fewer neurons than the rank.
     """
     model = network.model
-    if model.shape.ffn_rank:
-        raise InvalidInput(config.kind, "feed-forward matrices are of a lower rank already")
+    check_suits(config, model.shape)
     rank = max(1, round(config.rank * model.sizes.width_in(model.shape)))
     if rank > min(model.sizes.ffn_dim):
         raise InvalidInput(

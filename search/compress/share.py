@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.compress.configs import ShareLayersConfig
 from search.compress.network import Compressed, StageData
-from search.errors import InvalidInput
+from search.compress.suitability import check_suits
 from search.model.transformer import ElasticTransformer
 
 
@@ -22,11 +22,8 @@ def share_layers(network: Compressed, config: ShareLayersConfig, _data: StageDat
     """
     model = network.model
     num_layers = model.sizes.num_layers
+    check_suits(config, replace(model.shape, num_layers=num_layers))
     group = config.group or num_layers
-    if model.shape.layers_per_group > 1:
-        raise InvalidInput(config.kind, "layers share their weights already")
-    if not 1 < group <= num_layers:
-        raise InvalidInput(f"{config.kind}.group", f"must be from 2 to the {num_layers} layers")
     return replace(network, model=with_shared_layers(model, group, start=config.start))
 
 

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search.compress.configs import FactorizeConfig, QuantizeConfig, TrimVocabularyConfig
+from search.compress.configs import (
+    FactorizeConfig,
+    FactorizeFfnConfig,
+    LinearizeAttentionConfig,
+    QuantizeConfig,
+    ShareLayersConfig,
+    TrimVocabularyConfig,
+)
 from search.compress.recipe import StageConfig
 from search.errors import InvalidInput
 from search.shape import ModelShape
@@ -38,8 +45,7 @@ def check_recipe_suits(stages: Sequence[StageConfig], shape: ModelShape) -> None
             _, _, setting = error.field.partition(".")
             field = f"stages[{place}]" + (f".{setting}" if setting else "")
             raise InvalidInput(field, f"{config.kind}: {error.reason}") from None
-        if isinstance(config, FactorizeConfig):
-            shape = replace(shape, word_rank=1)  # of whatever rank, it is not done twice
+        shape = replace(shape, **_MADE.get(type(config), {}))
 
 
 def check_stored(
@@ -116,9 +122,42 @@ def _check_factorizing(config: FactorizeConfig, shape: ModelShape) -> None:
         raise InvalidInput(config.kind, "the word table is one of a lower rank already")
 
 
+def _check_low_rank(config: FactorizeFfnConfig, shape: ModelShape) -> None:
+    if shape.ffn_rank:
+        raise InvalidInput(config.kind, "feed-forward matrices are of a lower rank already")
+
+
+def _check_linear(config: LinearizeAttentionConfig, shape: ModelShape) -> None:
+    if shape.is_causal:
+        raise InvalidInput(
+            config.kind, "this model is causal, and linear attention reads all tokens at once"
+        )
+    if shape.attention == "linear":
+        raise InvalidInput(config.kind, "attention is linear already")
+
+
+def _check_sharing(config: ShareLayersConfig, shape: ModelShape) -> None:
+    if shape.layers_per_group > 1:
+        raise InvalidInput(config.kind, "layers share their weights already")
+    if not 1 < (config.group or shape.num_layers) <= shape.num_layers:
+        raise InvalidInput(
+            f"{config.kind}.group", f"must be from 2 to the {shape.num_layers} layers"
+        )
+
+
+# What a shape has after a stage that is not done twice; of a rank, whatever it is.
+_MADE: Mapping[type[StageConfig], Mapping[str, Any]] = {
+    FactorizeConfig: {"word_rank": 1},
+    FactorizeFfnConfig: {"ffn_rank": 1},
+    LinearizeAttentionConfig: {"attention": "linear"},
+}
+
 # A config's check takes that config: the table says which.
 _CHECKS: dict[type[StageConfig], Callable[[Any, ModelShape], None]] = {
     TrimVocabularyConfig: _check_trimming,
     FactorizeConfig: _check_factorizing,
     QuantizeConfig: _check_rounding,
+    FactorizeFfnConfig: _check_low_rank,
+    LinearizeAttentionConfig: _check_linear,
+    ShareLayersConfig: _check_sharing,
 }

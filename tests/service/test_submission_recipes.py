@@ -97,6 +97,23 @@ def test_not_every_network_has_a_form_in_whole_numbers() -> None:
     assert caught.value.field == "stages[0].format"
 
 
+def test_layers_are_made_lighter_once_and_in_models_that_can_be() -> None:
+    for kind, match in (
+        ("factorize-ffn", "of a lower rank already"),
+        ("linearize-attention", "linear already"),
+    ):
+        with pytest.raises(InvalidInput, match=match) as caught:
+            suits(SHAPES["bert"], {"kind": kind}, {"kind": "distill"}, {"kind": kind})
+        assert caught.value.field == "stages[2]"
+    with pytest.raises(InvalidInput, match="this model is causal"):
+        suits(SHAPES["gpt2"], {"kind": "linearize-attention"})
+    with pytest.raises(InvalidInput, match="2 to the 3 layers") as caught:
+        suits(SHAPES["bert"], {"kind": "share-layers", "group": 4})
+    assert caught.value.field == "stages[0].group"
+    for kind in ("factorize-ffn", "linearize-attention", "share-layers"):
+        suits(SHAPES["vit"], {"kind": kind})
+
+
 def test_a_runtime_is_told_with_what_it_has() -> None:
     recipe = CompressionRecipe.from_dict({"stages": [{"kind": "quantize", "format": "int8"}]})
     check_stored(recipe.stages, {"onnxruntime": ("fp32", "int8")}, "it")

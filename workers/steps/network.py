@@ -79,8 +79,9 @@ def renumbered(config: dict[str, Any], kept: Tensor) -> dict[str, Any]:
 def is_as_predicted(shape: ModelShape, network: Compressed) -> bool:
     """Whether a latency is that of its `SubnetConfig` in the model as it was: a narrow word table
     adds a product, and a language model's head says as many words as there are. Rows of a table
-    are read one by one, however many there are."""
-    own = network.model.shape
+    are read one by one, however many there are, and layers take as long whosever weights they
+    have."""
+    own = replace(network.model.shape, layers_per_group=shape.layers_per_group)
     if shape.task != "language-modelling":
         own = replace(own, vocab_size=shape.vocab_size)
     return own == shape

@@ -64,5 +64,5 @@ def test_what_cannot_be_linear_is_refused() -> None:
     with pytest.raises(InvalidInput, match="linear already"):
         apply_stage(linear(), LINEARIZE, stage_data())
     causal = Compressed.whole(network_of(SHAPES["gpt2"]))
-    with pytest.raises(InvalidInput, match="softmax in a causal model"):
+    with pytest.raises(InvalidInput, match="this model is causal"):
         apply_stage(causal, LINEARIZE, stage_data())
