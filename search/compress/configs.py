@@ -176,7 +176,7 @@ class FactorizeFfnConfig(StageConfig):
 class LinearizeAttentionConfig(StageConfig):
     """Attention whose time grows with the number of tokens rather than with its square (Shen et
     al., arXiv 1812.01243, section 3.2), for long inputs. It weighs differently, so that training
-    has to follow. Not for causal models."""
+    has to follow, though queries and keys are scaled to be near. Not for causal models."""
 
 
 @stage_kind("share-layers", "sharing")
