@@ -92,6 +92,7 @@ def _check_rounding(config: QuantizeConfig, shape: ModelShape) -> None:
             ("rotary positions", shape.positions == "rotary"),
             ("norms of queries", shape.has_qk_norm),
             ("gated neurons", shape.is_gated),
+            ("linear attention", shape.attention == "linear"),
         )
         if is_there
     ]
