@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 
 from search.compress import configs
-from search.compress.recipe import CompressionRecipe, stage_kinds
+from search.compress.recipe import CompressionRecipe, StageConfig, stage_kinds
 from search.errors import InvalidInput
 from service.schemas import Strict
 from service.validation import WrongField
@@ -61,6 +61,8 @@ class CompressSpec(Strict):
             recipe = CompressionRecipe.from_dict({"stages": self.stages})
         except InvalidInput as error:
             raise WrongField(error.field.removeprefix("recipe."), error.reason) from None
+        for place, stage in enumerate(recipe.stages):
+            _check_learns_from_the_job(stage, f"stages[{place}]")
         # With every default written down, so that a repeated job is the same.
         object.__setattr__(self, "stages", recipe.to_dict()["stages"])
         return self
@@ -68,6 +70,16 @@ class CompressSpec(Strict):
     @property
     def recipe(self) -> CompressionRecipe:
         return CompressionRecipe.from_dict({"stages": self.stages})
+
+
+def _check_learns_from_the_job(stage: StageConfig, field: str) -> None:
+    """Raises: WrongField where a stage needs what the library can be given, and a job cannot."""
+    if isinstance(stage, configs.DistillRelationsConfig):
+        raise WrongField(
+            f"{field}.kind", "a job has no texts without labels; distill learns relations too"
+        )
+    if getattr(stage, "teacher", ""):
+        raise WrongField(f"{field}.teacher", "must be empty: a job's teacher is its own model")
 
 
 def _from_stages(given: Any) -> Any:

@@ -115,6 +115,9 @@ def test_a_recipe_is_an_object_or_a_list_of_stages_and_gets_every_default() -> N
     assert JobSpec.model_validate(spec()).compress.stages == []
 
 
+RELATIONS = {"kind": "distill-relations", "num_layers": 1}
+
+
 @pytest.mark.parametrize(
     ("compress", "field", "reason"),
     [
@@ -139,6 +142,12 @@ def test_a_recipe_is_an_object_or_a_list_of_stages_and_gets_every_default() -> N
         ({"version": 2, "stages": []}, "compress.version", "1"),
         ({"stage": []}, "compress.stage", "did you mean stages?"),
         ([3], "compress.stages[0]", "dictionary"),
+        ([RELATIONS], "compress.stages[0].kind", "no texts without labels"),
+        (
+            [{"kind": "prune"}, {"kind": "distill", "teacher": "large"}],
+            "compress.stages[1].teacher",
+            "its own model",
+        ),
         ({"stages": [], "cost": "beauty"}, "compress.cost", "'size_bytes'"),
         ([{"kind": "distill"}] * 17, "compress.stages", "16"),
     ],

@@ -178,9 +178,9 @@ def _data(
 ) -> StageData:
     target = state.target
     assert target.profile is not None
-    relations = bool(getattr(config, "relations", 0))
+    learnt = {part: bool(getattr(config, part, 0)) for part in ("relations", "attention")}
     data = StageData(
-        task=task_data(ctx, state, relations=relations),
+        task=task_data(ctx, state, **learnt),
         seq_len=state.profiles[target.profile].target_workload.seq_len,
         seed=ctx.seed + 4 + target.repairs,
         tokenizer=tokenizer_spec(ctx, state),

@@ -35,13 +35,16 @@ def load_network(
     return model
 
 
-def teacher_outputs(ctx: JobContext, state: State, *, relations: bool = False) -> TargetOf:
+def teacher_outputs(
+    ctx: JobContext, state: State, *, relations: bool = False, attention: bool = False
+) -> TargetOf:
     """The teacher's outputs on the training rows, kept in memory from step to step if they fit.
 
     Nothing depends on their being there: a worker that starts anew computes the same again.
 
     Args:
         relations: whether those of attention are needed, though the job's own loss has none.
+        attention: whether every layer's attention is.
     """
     assert state.blobs.teacher is not None
     return _teacher_outputs(
@@ -49,22 +52,28 @@ def teacher_outputs(ctx: JobContext, state: State, *, relations: bool = False) -
         ctx.blob(state.blobs.train),
         state.model_shape,
         relations=relations or ctx.spec.training.loss.relations > 0,
+        attention=attention,
     )
 
 
 @lru_cache(maxsize=1)
-def _teacher_outputs(teacher: Path, rows: Path, shape: ModelShape, *, relations: bool) -> TargetOf:
+def _teacher_outputs(
+    teacher: Path, rows: Path, shape: ModelShape, *, relations: bool, attention: bool
+) -> TargetOf:
     model = ElasticTransformer(shape)
     load_weights_(model, teacher)
-    return teacher_of(model.to(training_device()), read_rows(rows), relations=relations)
+    model.to(training_device())
+    return teacher_of(model, read_rows(rows), relations=relations, attention=attention)
 
 
-def task_data(ctx: JobContext, state: State, *, relations: bool = False) -> TaskData:
+def task_data(
+    ctx: JobContext, state: State, *, relations: bool = False, attention: bool = False
+) -> TaskData:
     """See `teacher_outputs`."""
     return TaskData(
         train=load_rows(ctx, state.blobs.train),
         validation=load_rows(ctx, state.blobs.validation),
-        target_of=teacher_outputs(ctx, state, relations=relations),
+        target_of=teacher_outputs(ctx, state, relations=relations, attention=attention),
         batch_size=ctx.spec.training.batch_size,
         accumulation=ctx.spec.training.accumulation,
     )

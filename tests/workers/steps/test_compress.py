@@ -35,7 +35,7 @@ STAGES: list[dict[str, Any]] = [
     {"kind": "trim-vocabulary"},
     {"kind": "prune-and-distill", "keep": 0.6, "epochs": 1, "learning_rate": 1e-3},
     {"kind": "sparsify", "sparsity": 0.5, "epochs": 0.5},
-    {"kind": "distill", "epochs": 0.5, "learning_rate": 1e-3},
+    {"kind": "distill", "epochs": 0.5, "learning_rate": 1e-3, "attention": 0.5},
     {"kind": "quantize", "format": "int8"},
 ]
 RECIPE = {"version": 1, "stages": STAGES, "cost": "size_bytes", "max_loss": 0.2}
