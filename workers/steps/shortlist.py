@@ -41,9 +41,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Raced:
+    """After its short distillation.
+
+    `quality` is that on the validation split, which later stages compare theirs with; `chosen_by`
+    that on every row that no weight has learnt from, of which less is luck.
+    """
+
     candidate: Choice
     model: ElasticTransformer
     quality: Quality
+    chosen_by: Quality
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -56,7 +63,7 @@ def run(ctx: JobContext) -> StepResult:
     if not candidates:
         return _give_up(ctx, state)
     raced = list(_race(ctx, state, candidates))
-    winner = max(raced, key=lambda r: (r.quality.value, -r.quality.loss))
+    winner = max(raced, key=lambda r: (r.chosen_by.value, -r.chosen_by.loss))
     chosen = winner.candidate
     path = ctx.scratch / "student.safetensors"
     save_weights(winner.model, path)
@@ -155,7 +162,6 @@ def _preference(choice: Choice) -> tuple[float, float, float]:
 def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[Raced]:
     supernet = load_network(ctx, state, state.blobs.supernet)
     data = task_data(ctx, state)
-    # Weights learn from neither; the more rows, the less of the choice is luck.
     unseen = (data.validation, load_rows(ctx, state.blobs.search))
     for candidate in candidates:
         ctx.check_abort()
@@ -175,7 +181,8 @@ def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[R
         distillation.run.advance(distillation.losses_at, should_stop=ctx.should_abort)
         ctx.check_abort()
         scores = [evaluate_rows(student, rows, subnet.renumbered()) for rows in unseen]
-        yield Raced(candidate, student, quality_of(joined(scores), state.model_shape))
+        chosen_by = quality_of(joined(scores), state.model_shape)
+        yield Raced(candidate, student, distillation.quality(), chosen_by)
 
 
 def _give_up(ctx: JobContext, state: State) -> StepResult:
