@@ -136,7 +136,10 @@ def test_a_job_ends_with_a_network_that_keeps_its_budget(
         (target,) = report["targets"]
         assert report["task"] == task
         assert target["is_met"]
-        assert found_of(target["robustness"]) == {"noise", "agreement", "bit_flips", *MORE[task]}
+        # Which network is fast enough is measured here: the unsearched one may be, and be better.
+        is_found = not any(s["stage"] == "unsearched" and s["kept"] for s in target["stages"])
+        agreement = {"agreement"} if is_found else set()
+        assert found_of(target["robustness"]) == {"noise", "bit_flips", *agreement, *MORE[task]}
         folder = tmp_path / "delivered"
         folder.mkdir()
         for artifact in artifacts:
