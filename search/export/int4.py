@@ -33,14 +33,17 @@ def quantize_int4_(model: onnx.ModelProto) -> onnx.ModelProto:
     what was simulated.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    sizes: dict[str, tuple[int, ...]] = {}
     for x, products in products_of(model.graph, FLOAT_NODES).items():
         for node in products:
             name = node.input[1]
-            weight = numpy_helper.to_array(tensors[name])
-            packed, scales = packed_blocks(weight.T)
-            store_(tensors[name], name, packed)
-            store_(model.graph.initializer.add(), f"{name}.scale", scales)
-            node.CopyFrom(_product(node, x, weight.shape))
+            if name not in sizes:  # layers may share it
+                weight = numpy_helper.to_array(tensors[name])
+                sizes[name] = weight.shape
+                packed, scales = packed_blocks(weight.T)
+                store_(tensors[name], name, packed)
+                store_(model.graph.initializer.add(), f"{name}.scale", scales)
+            node.CopyFrom(_product(node, x, sizes[name]))
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return round_tables_(model)
 

@@ -68,11 +68,14 @@ class _Quantizer:
         # By the output of a node: what comes right after it.
         self._added: dict[str, list[onnx.NodeProto]] = {}
         self._gone: set[str] = set()
+        self._rounded: set[str] = set()  # matrices
 
     def round_products(self, x: str, products: Sequence[onnx.NodeProto]) -> None:
         """`x` is rounded once for all products that read it."""
         seen, factors = self._ranges[x], None
-        if not products[0].name.endswith(NOT_SMOOTHED):
+        # What layers share, each would have to divide by factors of its own.
+        is_shared = any(len(self._readers[node.input[1]]) > 1 for node in products)
+        if not (is_shared or products[0].name.endswith(NOT_SMOOTHED)):
             factors = self._factors(seen, products)
             seen = seen.divided(factors)
         self._round(x, seen, factors, products)
@@ -129,14 +132,17 @@ class _Quantizer:
 
     def _round_product(self, node: onnx.NodeProto, x: str, factors: Floats | None) -> None:
         """A matrix with one scale a channel, its bias within the same operator."""
-        name, weight = node.input[1], self._array(node.input[1])
-        if factors is not None:
-            weight = weight * factors[:, None]
-        scale = np.maximum(np.abs(weight).max(0) / self._steps, 1e-12).astype(np.float32)
-        rounded = np.clip(np.round(weight / scale), -self._steps, self._steps)
-        store_(self._tensors[name], name, rounded.astype(np.int8))
-        self._constant(f"{name}.scale", scale)
-        self._constant(f"{name}.zero", np.zeros(len(scale), dtype=np.int8))
+        name = node.input[1]
+        if name not in self._rounded:  # layers may share it
+            self._rounded.add(name)
+            weight = self._array(name)
+            if factors is not None:
+                weight = weight * factors[:, None]
+            scale = np.maximum(np.abs(weight).max(0) / self._steps, 1e-12).astype(np.float32)
+            rounded = np.clip(np.round(weight / scale), -self._steps, self._steps)
+            store_(self._tensors[name], name, rounded.astype(np.int8))
+            self._constant(f"{name}.scale", scale)
+            self._constant(f"{name}.zero", np.zeros(len(scale), dtype=np.int8))
         inputs = [f"{x}.rounded", name, f"{x}.scale", f"{name}.scale"]
         inputs += [f"{x}.zero", f"{name}.zero"]
         output = node.output[0]

@@ -16,7 +16,8 @@ from search.model.linears import layer_matrix_names
 from search.model.transformer import ElasticTransformer
 from search.training.evaluate import predict
 from tests.search.compress.data import ordered, teacher
-from tests.search.export.subjects import FAMILIES, subject_of
+from tests.search.export.subjects import FAMILIES, data_of, subject_of
+from tests.search.families import RARE, network_of
 
 
 def stored(model: ElasticTransformer) -> ElasticTransformer:
@@ -56,6 +57,25 @@ def test_a_file_of_four_bits_is_the_network_that_a_recipe_simulates(
     assert found.parity.max_error > 10 * float((answers - expected).abs().max())
     nodes = [n for n in onnx.load(path).graph.node if n.op_type == "MatMulNBits"]
     assert len(nodes) == len(layer_matrix_names(subject.model))
+
+
+@pytest.mark.parametrize("name", ["low-rank bert", "shared bert", "light bert"])
+def test_matrices_of_lighter_layers_are_packed_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.export.parity.MIN_INT8_AGREEMENT", 0.0)
+    shape = RARE[name]
+    subject = Subject(
+        model=network_of(shape), calibration=data_of(shape, 8), judged=data_of(shape, 48, seed=2)
+    )
+    found = export("onnx-int4", subject, tmp_path)
+    path = tmp_path / next(iter(found.files))
+    answers = answers_of(open_network(path), subject.judged)
+    expected = predict(stored(subject.model), subject.judged)
+    torch.testing.assert_close(answers, expected, atol=1e-3, rtol=1e-3)
+    scales = [t.name for t in onnx.load(path).graph.initializer if t.name.endswith("weight.scale")]
+    in_layers = [name for name in scales if name.startswith("layers.")]
+    assert len(in_layers) == len(layer_matrix_names(subject.model))
 
 
 def test_a_trained_classifier_in_four_bits_answers_alike_in_a_fraction_of_the_bytes(

@@ -23,6 +23,7 @@ from search.training.evaluate import predict
 from tests.search.compress.data import ordered, teacher
 from tests.search.export.networks import ALL
 from tests.search.export.subjects import FAMILIES, data_of, no_rows, padded, subject_of
+from tests.search.families import RARE, network_of
 
 NAME = "onnx/model_int8_static.onnx"
 
@@ -165,3 +166,24 @@ def test_rows_to_calibrate_with_are_refused_where_they_are_none_or_of_another_ta
     with pytest.raises(InvalidInput, match=reason) as refused:
         export("onnx-int8-static", subject, tmp_path)
     assert refused.value.field == "calibration"
+
+
+@pytest.mark.parametrize("name", ["low-rank bert", "shared bert", "linear bert", "light bert"])
+def test_matrices_of_lighter_layers_are_rounded_once_and_answers_agree(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "MIN_INT8_AGREEMENT", 0.85)
+    shape = RARE[name]
+    subject = Subject(
+        model=network_of(shape), calibration=data_of(shape, 64), judged=data_of(shape, 48, seed=2)
+    )
+    found = export("onnx-int8-static", subject, tmp_path)
+    assert (found.precision, found.note) == ("int8", "")
+    stored = {t.name: t.data_type for t in graph_of(tmp_path / NAME).initializer}
+    matrices = layer_matrix_names(subject.model)
+    assert all(stored[matrix] == TensorProto.INT8 for matrix in matrices)
+    given = padded(shape)
+    with torch.no_grad():
+        expected = subject.model(given).logits
+    answers = open_network(tmp_path / NAME)(given)
+    assert float(torch.nn.functional.cosine_similarity(answers, expected).mean()) > 0.97
