@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.compress.configs import (
+    DistillConfig,
     FactorizeConfig,
     FactorizeFfnConfig,
     LinearizeAttentionConfig,
@@ -137,6 +138,14 @@ def _check_linear(config: LinearizeAttentionConfig, shape: ModelShape) -> None:
         raise InvalidInput(config.kind, "attention is linear already")
 
 
+def _check_distilling(config: DistillConfig, shape: ModelShape) -> None:
+    if config.attention and shape.attention == "linear":
+        raise InvalidInput(
+            f"{config.kind}.attention",
+            "must be 0: linear attention has no scores of pairs of tokens to learn",
+        )
+
+
 def _check_sharing(config: ShareLayersConfig, shape: ModelShape) -> None:
     if shape.layers_per_group > 1:
         raise InvalidInput(config.kind, "layers share their weights already")
@@ -161,4 +170,5 @@ _CHECKS: dict[type[StageConfig], Callable[[Any, ModelShape], None]] = {
     FactorizeFfnConfig: _check_low_rank,
     LinearizeAttentionConfig: _check_linear,
     ShareLayersConfig: _check_sharing,
+    DistillConfig: _check_distilling,
 }

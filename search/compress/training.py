@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from search.compress.configs import DistillConfig
 from search.compress.distill import Distillation
 from search.compress.network import Compressed, Memory, StageData, apply_masks_, copied
+from search.compress.suitability import check_suits
 from search.compress.teachers import Teacher
 from search.errors import InvalidInput
 from search.model.transformer import ElasticTransformer
@@ -31,8 +32,9 @@ def distill(network: Compressed, config: DistillConfig, data: StageData) -> Comp
 
     Raises:
         InvalidInput: the config names a teacher that there is not, or that cannot teach this
-            network.
+            network; or there is no attention of the kind that it is to learn.
     """
+    check_suits(config, network.model.shape)
     if config.teacher:
         teacher = data.teacher_named(f"{config.kind}.teacher", config.teacher)
         data = _taught_by(teacher, config, network, data)

@@ -107,6 +107,11 @@ def test_layers_are_made_lighter_once_and_in_models_that_can_be() -> None:
         assert caught.value.field == "stages[2]"
     with pytest.raises(InvalidInput, match="this model is causal"):
         suits(SHAPES["gpt2"], {"kind": "linearize-attention"})
+    with pytest.raises(InvalidInput, match="no scores of pairs") as caught:
+        suits(
+            SHAPES["bert"], {"kind": "linearize-attention"}, {"kind": "distill", "attention": 1.0}
+        )
+    assert caught.value.field == "stages[1].attention"
     with pytest.raises(InvalidInput, match="2 to the 3 layers") as caught:
         suits(SHAPES["bert"], {"kind": "share-layers", "group": 4})
     assert caught.value.field == "stages[0].group"

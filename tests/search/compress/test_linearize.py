@@ -86,3 +86,5 @@ def test_what_cannot_be_linear_is_refused() -> None:
     causal = Compressed.whole(network_of(SHAPES["gpt2"]))
     with pytest.raises(InvalidInput, match="this model is causal"):
         apply_stage(causal, LINEARIZE, stage_data())
+    with pytest.raises(InvalidInput, match="no scores of pairs of tokens"):
+        apply_stage(linear(), DistillConfig(attention=1.0), stage_data())
