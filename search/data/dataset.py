@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from search.data.documents import Documents, read_documents
-from search.data.images import read_images
+from search.data.images import Images, read_images, read_unlabelled_images
 from search.data.splits import Splits
 from search.data.tagged import TaggedTexts, read_tagged_texts
 from search.data.texts import (
@@ -15,6 +16,7 @@ from search.data.texts import (
     PlainTexts,
     read_labelled_texts,
     read_plain_texts,
+    read_unlabelled_texts,
 )
 from search.errors import InvalidInput
 from search.shape import TASKS
@@ -41,11 +43,15 @@ class Dataset(Protocol):
 Texts = LabelledTexts | PlainTexts | TaggedTexts | Documents
 """Data sets of whatever is read by a tokenizer."""
 
-Read = Callable[[Path, str, Mapping[str, str]], Dataset]
+Unlabelled = PlainTexts | Documents | Images
+"""Rows without labels."""
+
+Read = Callable[[Path, str, Mapping[str, str]], Any]
+# How a task's file is read, its formats, and its columns' usual names by role.
+_Reader = tuple[Read, tuple[str, ...], Mapping[str, str]]
 
 TABLES = (".csv", ".jsonl")
-# Of each task: how it is read, the formats, and its columns' usual names by role.
-_READERS: dict[str, tuple[Read, tuple[str, ...], Mapping[str, str]]] = {
+_READERS: dict[str, _Reader] = {
     "text-classification": (read_labelled_texts, TABLES, {"text": "text", "label": "label"}),
     "pair-classification": (
         read_labelled_texts,
@@ -57,32 +63,45 @@ _READERS: dict[str, tuple[Read, tuple[str, ...], Mapping[str, str]]] = {
     "language-modelling": (read_documents, (".txt", *TABLES), {"text": "text"}),
     "image-classification": (read_images, (".npz",), {"image": "images", "label": "labels"}),
 }
-assert set(_READERS) == set(TASKS)
+# Words that nobody tagged are texts as any other.
+_TEXTS: _Reader = (read_unlabelled_texts, TABLES, {"text": "text"})
+_UNLABELLED: dict[str, _Reader] = {
+    "text-classification": _TEXTS,
+    "pair-classification": (
+        read_unlabelled_texts,
+        TABLES,
+        {"text": "text", "text_pair": "text_pair"},
+    ),
+    "token-classification": _TEXTS,
+    "sentence-embedding": _TEXTS,
+    "language-modelling": _READERS["language-modelling"],
+    "image-classification": (read_unlabelled_images, (".npz",), {"image": "images"}),
+}
+assert set(_READERS) == set(_UNLABELLED) == set(TASKS)
 
 
-def formats(task: str) -> tuple[str, ...]:
+def formats(task: str, *, is_labelled: bool = True) -> tuple[str, ...]:
     """Endings of the files that a task reads.
 
     Raises:
         InvalidInput: there is no such task.
     """
-    if task not in _READERS:
-        raise InvalidInput("task", f"{task!r} is not one of {', '.join(_READERS)}")
-    return _READERS[task][1]
+    return _reader(task, is_labelled)[1]
 
 
-def columns_of(task: str, given: Mapping[str, str | None]) -> dict[str, str]:
+def columns_of(
+    task: str, given: Mapping[str, str | None], *, is_labelled: bool = True
+) -> dict[str, str]:
     """Name of the column (or array) of each role of a task, the usual one where none is given.
 
     Raises:
         InvalidInput: a column is given that the task has no use for.
     """
-    formats(task)
-    usual = _READERS[task][2]
+    usual, field = _reader(task, is_labelled)[2], _field(is_labelled)
     for role, name in given.items():
         if name is not None and role not in usual:
-            roles = ", ".join(f"data.{known}" for known in usual)
-            raise InvalidInput(f"data.{role}", f"{task} does not read it; it reads {roles}")
+            roles = ", ".join(f"{field}.{known}" for known in usual)
+            raise InvalidInput(f"{field}.{role}", f"{task} does not read it; it reads {roles}")
     return {role: given.get(role) or name for role, name in usual.items()}
 
 
@@ -102,11 +121,49 @@ def read_dataset(
     Raises:
         InvalidInput: with `task`, `data`, or `data.` and a role as the field.
     """
-    names = columns_of(task, columns or {})
-    suffix = PurePath(name or path.name).suffix.lower()
-    if suffix not in formats(task):
-        known = " or ".join(formats(task))
+    dataset: Dataset = _read(path, task, columns or {}, name or path.name, is_labelled=True)
+    return dataset
+
+
+def read_unlabelled(
+    path: Path,
+    *,
+    task: str = "text-classification",
+    columns: Mapping[str, str | None] | None = None,
+    name: str | None = None,
+) -> Unlabelled:
+    """The same for rows of which nobody knows the labels: columns of labels are not looked at.
+
+    Raises:
+        InvalidInput: with `task`, `unlabelled`, or `unlabelled.` and a role as the field.
+    """
+    try:
+        rows: Unlabelled = _read(path, task, columns or {}, name or path.name, is_labelled=False)
+    except InvalidInput as error:
+        # Readers are of data, whatever they are asked for.
+        field = re.sub(r"^data\b", _field(False), error.field)
+        raise InvalidInput(field, error.reason) from None
+    return rows
+
+
+def _read(
+    path: Path, task: str, columns: Mapping[str, str | None], name: str, *, is_labelled: bool
+) -> Any:
+    names = columns_of(task, columns, is_labelled=is_labelled)
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in formats(task, is_labelled=is_labelled):
+        known = " or ".join(formats(task, is_labelled=is_labelled))
         raise InvalidInput("data", f"must be a file that ends in {known}, for {task}")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise InvalidInput("data", f"has more than {MAX_FILE_BYTES} bytes")
-    return _READERS[task][0](path, suffix, names)
+    return _reader(task, is_labelled)[0](path, suffix, names)
+
+
+def _reader(task: str, is_labelled: bool) -> _Reader:
+    if task not in _READERS:
+        raise InvalidInput("task", f"{task!r} is not one of {', '.join(_READERS)}")
+    return (_READERS if is_labelled else _UNLABELLED)[task]
+
+
+def _field(is_labelled: bool) -> str:
+    return "data" if is_labelled else "unlabelled"

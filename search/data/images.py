@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -30,14 +31,15 @@ MAX_CHANNELS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
-    """`pixels` is (rows, channels, height, width); `labels[i]` an index into `label_names`."""
+    """`pixels` is (rows, channels, height, width); `labels[i]` an index into `label_names`, none
+    at all where nobody knows them."""
 
     pixels: npt.NDArray[np.uint8]
     labels: tuple[int, ...]
     label_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.pixels)
 
     @property
     def num_channels(self) -> int:
@@ -46,7 +48,8 @@ class Images:
     def summary(self) -> dict[str, Any]:
         _, channels, height, width = self.pixels.shape
         size = {"num_channels": channels, "height": height, "width": width}
-        return class_summary(self.labels, self.label_names) | size
+        known = class_summary(self.labels, self.label_names)
+        return {**known, "num_rows": len(self), **size}
 
     def split(self, seed: int) -> Splits:
         return split_by_class(self.labels, len(self.label_names), seed)
@@ -82,12 +85,9 @@ def read_images(path: Path, suffix: str, columns: Mapping[str, str]) -> Images:
         InvalidInput: with `data`, `data.image` or `data.label` as the field.
     """
     del suffix
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pixels = _read_array(archive, columns["image"], "data.image", MAX_PIXEL_BYTES)
-            labels = _read_array(archive, columns["label"], "data.label", MAX_LABEL_BYTES)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InvalidInput("data", f"is not an archive of numpy's savez: {error}") from None
+    with _opened(path) as archive:
+        pixels = _read_array(archive, columns["image"], "data.image", MAX_PIXEL_BYTES)
+        labels = _read_array(archive, columns["label"], "data.label", MAX_LABEL_BYTES)
     pixels = _as_pixels(pixels)
     names = _label_names(labels, len(pixels))
     label_names = name_classes(names)
@@ -97,13 +97,30 @@ def read_images(path: Path, suffix: str, columns: Mapping[str, str]) -> Images:
     )
 
 
-def check_image_size(summary: Mapping[str, Any], shape: ModelShape) -> None:
+def read_unlabelled_images(path: Path, suffix: str, columns: Mapping[str, str]) -> Images:
+    """The same without labels, whatever the archive has beside `image`.
+
+    Raises:
+        InvalidInput: there is no image; as above.
+    """
+    del suffix
+    with _opened(path) as archive:
+        pixels = _read_array(archive, columns["image"], "data.image", MAX_PIXEL_BYTES)
+    images = Images(pixels=_as_pixels(pixels), labels=(), label_names=())
+    if not len(images):
+        raise InvalidInput("data", "is empty: it has no row")
+    return images
+
+
+def check_image_size(
+    summary: Mapping[str, Any], shape: ModelShape, field: str = "data.image"
+) -> None:
     """Raises: InvalidInput when images of this summary are not what the model reads."""
     given = summary["num_channels"], summary["height"], summary["width"]
     wanted = shape.num_channels, shape.image_size, shape.image_size
     if given != wanted:
         raise InvalidInput(
-            "data.image",
+            field,
             f"the images are {_describe(*given)}, but the model reads {_describe(*wanted)}",
         )
 
@@ -144,6 +161,15 @@ def _numbers(config: Mapping[str, Any], key: str, count: int) -> tuple[float, ..
             PREPROCESSOR_FILE, f"{key} must be a list of {count} numbers, got {values!r:.80}"
         )
     return tuple(map(float, values))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InvalidInput("data", f"is not an archive of numpy's savez: {error}") from None
 
 
 def _read_array(

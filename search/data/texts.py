@@ -57,10 +57,15 @@ def read_labelled_texts(path: Path, suffix: str, columns: Mapping[str, str]) -> 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlainTexts:
-    """Texts of which a network is to give the same vectors as another."""
+    """Texts without labels, of which a network is to say the same as another.
+
+    Attributes:
+        pairs: the second text of each row, or None.
+    """
 
     texts: tuple[str, ...]
     label_names: tuple[str, ...] = ()
+    pairs: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -82,3 +87,19 @@ def read_plain_texts(path: Path, suffix: str, columns: Mapping[str, str]) -> Pla
             f"has {len(texts)} different texts; the splits need at least {MIN_ROWS_PER_CLASS}",
         )
     return PlainTexts(texts=texts)
+
+
+def read_unlabelled_texts(path: Path, suffix: str, columns: Mapping[str, str]) -> PlainTexts:
+    """Texts, or pairs of them where `columns` names `text_pair`, each once.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    rows = read_table(path, suffix, columns)
+    found = dict.fromkeys(
+        tuple(check_text(row[role], line, role) for role in columns) for line, row in rows
+    )
+    if not found:
+        raise InvalidInput("data", "is empty: it has no row")
+    first, *others = zip(*found, strict=True)
+    return PlainTexts(texts=first, pairs=others[0] if others else None)

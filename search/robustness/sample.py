@@ -92,7 +92,7 @@ def changed(texts: Texts, change: Callable[[int, str], str]) -> Texts:
         words = (tuple(change(i, w) for w in row) for i, row in enumerate(texts.words))
         return replace(texts, words=tuple(words))
     written: dict[str, Any] = {"texts": tuple(change(i, t) for i, t in enumerate(texts.texts))}
-    if isinstance(texts, LabelledTexts) and texts.pairs is not None:
+    if isinstance(texts, LabelledTexts | PlainTexts) and texts.pairs is not None:
         written["pairs"] = tuple(change(i, t) for i, t in enumerate(texts.pairs))
     return replace(texts, **written)
 
@@ -101,8 +101,8 @@ def strings_of(texts: Texts) -> list[str]:
     """Every text of every row."""
     if isinstance(texts, TaggedTexts):
         return [word for row in texts.words for word in row]
-    pairs = texts.pairs if isinstance(texts, LabelledTexts) and texts.pairs else ()
-    return [*texts.texts, *pairs]
+    pairs = None if isinstance(texts, Documents) else texts.pairs
+    return [*texts.texts, *(pairs or ())]
 
 
 def _pieces(documents: Texts, longest: int) -> Documents:

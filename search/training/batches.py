@@ -67,7 +67,7 @@ class TokenRows:
         def pick(values: Tensor) -> Tensor:
             return torch.cat([values[self._span(i)] for i in places])
 
-        lengths = torch.tensor([0, *(int(self.lengths[i]) for i in places)])
+        lengths = torch.cat([torch.zeros(1, dtype=torch.int64), self.lengths[list(places)]])
         types = self.token_types
         return type(self)(
             pick(self.tokens),

@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
-from search.data.dataset import Dataset, Texts
+from search.data.dataset import Dataset, Texts, Unlabelled
 from search.data.documents import Documents
 from search.data.images import Images, Normalisation, check_image_size, read_normalisation
 from search.data.splits import SPLITS, Splits
@@ -62,6 +62,25 @@ def encode_splits(
     encode = _encoder(dataset, splits, folder, shape, max_seq_len)
     for name in SPLITS:
         yield name, encode(getattr(splits, name))
+
+
+def encode_unlabelled(
+    found: Unlabelled, folder: Path, shape: ModelShape, *, max_seq_len: int
+) -> Rows:
+    """Rows that have no labels, read as those of the splits were.
+
+    Args:
+        folder: with the model's tokenizer, or with how the splits' images were normalised.
+        max_seq_len: as the splits have it.
+
+    Raises:
+        InvalidInput: images of another size than the model reads.
+    """
+    if isinstance(found, Images):
+        check_image_size(found.summary(), shape, "unlabelled.image")
+    places = range(len(found))
+    splits = Splits.of(train=places, search=(), validation=(), test=())
+    return _encoder(found, splits, folder, shape, max_seq_len)(places)
 
 
 def with_vectors(rows: Rows, teacher: ElasticTransformer) -> TokenRows:
@@ -135,7 +154,7 @@ def _image_rows(
 ) -> ImageRows:
     return ImageRows(
         torch.from_numpy(images.pixels[list(places)]),
-        torch.tensor([images.labels[i] for i in places]),
+        torch.tensor([images.labels[i] for i in places]) if images.labels else _no_labels(places),
         torch.tensor(normalisation.mean),
         torch.tensor(normalisation.std),
         num_tokens,
@@ -150,11 +169,11 @@ def _text_rows(
     has_types: bool,
 ) -> TokenRows:
     texts: Iterable[Any] = (dataset.texts[i] for i in places)
-    labels = torch.zeros(len(places), 0)
+    labels = _no_labels(places)
     if isinstance(dataset, LabelledTexts):
         labels = torch.tensor([dataset.labels[i] for i in places])
-        if dataset.pairs is not None:
-            texts = [(dataset.texts[i], dataset.pairs[i]) for i in places]
+    if dataset.pairs is not None:
+        texts = [(dataset.texts[i], dataset.pairs[i]) for i in places]
     ids, types = [], []
     for encoding in _encodings(tokenizer, texts):
         ids.append(torch.tensor(encoding.ids, dtype=torch.int32))
@@ -215,6 +234,10 @@ def _encodings(
     remaining = iter(texts)
     while some := list(islice(remaining, TEXTS_AT_ONCE)):
         yield from tokenizer.encode_batch(some, is_pretokenized=is_pretokenized)
+
+
+def _no_labels(places: Sequence[int]) -> Tensor:
+    return torch.zeros(len(places), 0)
 
 
 def _offsets(rows: Sequence[Tensor]) -> Tensor:

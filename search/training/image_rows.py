@@ -25,7 +25,7 @@ class ImageRows:
     """
 
     pixels: Tensor  # (rows, channels, height, width) uint8
-    labels: Tensor  # (rows,) int64
+    labels: Tensor  # (rows,) int64; (rows, 0) where nobody knows them
     mean: Tensor  # (channels,) float32
     std: Tensor  # (channels,) float32
     num_tokens: int

@@ -18,13 +18,14 @@ from search.training.batches import TokenRows
 from search.training.encoding import (
     TextReader,
     encode_splits,
+    encode_unlabelled,
     load_rows,
     load_tokenizer,
     with_vectors,
 )
 from search.training.evaluate import evaluate
 from search.training.image_rows import ImageRows
-from search.training.rows import Rows
+from search.training.rows import Rows, places_of_new
 from search.training.tasks import IGNORED
 from tests.search.families import SHAPES, network_of
 from tests.search.training.tokenizers import WORDS, write_bytes, write_wordpiece
@@ -228,3 +229,26 @@ def test_rows_of_every_kind_are_read_back(tmp_path: Path) -> None:
         again = load_rows(tmp_path / "rows.safetensors")
         assert isinstance(again, kind)
         assert torch.equal(again.batch([0]).inputs, rows.batch([0]).inputs)
+
+
+def test_rows_without_labels_are_read_as_those_with_them(tmp_path: Path) -> None:
+    folder = write_wordpiece(tmp_path)
+    assert LABELLED.pairs is not None
+    texts = PlainTexts(texts=LABELLED.texts, pairs=LABELLED.pairs)
+    found = encode_unlabelled(texts, folder, PAIRS, max_seq_len=16)
+    splits = encode(LABELLED, folder, PAIRS)
+    assert found.labels_of([0, 1]).shape == (2, 0)
+    known = [splits[name] for name in SPLITS]
+    assert places_of_new(found, known) == []
+    assert places_of_new(found, known[1:]) != []
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5], "image_std": [0.25]}'
+    )
+    more = replace(images(), labels=(), label_names=())
+    pictures = encode_unlabelled(more, tmp_path, VIT, max_seq_len=16)
+    assert pictures.labels_of([3]).shape == (1, 0)
+    expected = encode(images(), tmp_path, VIT)["search"].batch([0]).inputs
+    assert any(torch.equal(pictures.batch([i]).inputs, expected) for i in range(4))
+    with pytest.raises(InvalidInput, match="the model reads 16 x 16") as caught:
+        encode_unlabelled(more, tmp_path, replace(VIT, image_size=16), max_seq_len=16)
+    assert caught.value.field == "unlabelled.image"
