@@ -24,6 +24,7 @@ from search.space import SubnetConfig
 from search.training.loop import LossesAt, TrainingRun
 from search.training.order import BatchOrder
 from search.training.rows import Rows
+from search.training.supernet import TargetOf
 
 Masks = Mapping[str, Tensor]
 
@@ -40,6 +41,14 @@ class Memory(Protocol):
 Advance = Callable[[TrainingRun, LossesAt, Memory | None], None]
 """Brings a run of a stage to its end. One that is cut into slices raises where a slice ends, and
 is given the same runs again, in the same order, to go on with."""
+
+
+class Ask(Protocol):
+    """How a named teacher's answers on all rows are come by."""
+
+    def __call__(
+        self, teacher: Teacher, rows: Rows, *, relations: bool, attention: bool
+    ) -> TargetOf: ...
 
 
 def to_the_end(run: TrainingRun, losses_at: LossesAt, memory: Memory | None) -> None:
@@ -154,6 +163,7 @@ class StageData:
         label_names: of the classes, in their order; empty where there are none.
         teachers: networks that a stage may name as its teacher.
         teacher: the one of them whose answers `task` has by now; None: the original's.
+        ask: has answers of a named teacher that were kept from before; None: it is asked here.
         advance: all training of a stage goes through it.
     """
 
@@ -167,6 +177,7 @@ class StageData:
     label_names: tuple[str, ...] = ()
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
     teacher: Teacher | None = None
+    ask: Ask | None = None
     advance: Advance = to_the_end
 
     def teacher_named(self, field: str, name: str) -> Teacher:

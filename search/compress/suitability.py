@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from search.compress.configs import (
+    STUDENT_SIZES,
     DistillConfig,
+    DistillRelationsConfig,
     FactorizeConfig,
     FactorizeFfnConfig,
     LinearizeAttentionConfig,
@@ -155,6 +157,20 @@ def _check_sharing(config: ShareLayersConfig, shape: ModelShape) -> None:
         )
 
 
+def _check_relations(config: DistillRelationsConfig, shape: ModelShape) -> None:
+    """Against the model as it was: the network that takes the stage may have less still."""
+    for name in STUDENT_SIZES:
+        limit = getattr(shape, name)
+        config.require(getattr(config, name) <= limit, name, f"at most {limit}, the model's")
+    group, width = shape.queries_per_group, shape.embed_dim
+    config.require(config.num_heads % group == 0, "num_heads", f"a multiple of {group}")
+    is_output = shape.task == "sentence-embedding" and config.embed_dim not in (0, width)
+    config.require(not is_output, "embed_dim", "0: an embedding keeps the width of its vectors")
+    if not config.teacher:
+        depth = shape.num_layers
+        config.require(config.teacher_layer <= depth, "teacher_layer", f"at most {depth}")
+
+
 # What a shape has after a stage that is not done twice; of a rank, whatever it is.
 _MADE: Mapping[type[StageConfig], Mapping[str, Any]] = {
     FactorizeConfig: {"word_rank": 1},
@@ -164,6 +180,7 @@ _MADE: Mapping[type[StageConfig], Mapping[str, Any]] = {
 
 # A config's check takes that config: the table says which.
 _CHECKS: dict[type[StageConfig], Callable[[Any, ModelShape], None]] = {
+    DistillRelationsConfig: _check_relations,
     TrimVocabularyConfig: _check_trimming,
     FactorizeConfig: _check_factorizing,
     QuantizeConfig: _check_rounding,

@@ -18,6 +18,7 @@ from search.model.transformer import ElasticTransformer
 from search.training.distributed import training_device
 from search.training.loop import LossesAt
 from search.training.losses import DistillationLoss, Match
+from search.training.rows import Rows
 from search.training.supernet import TargetOf
 from search.training.teacher import LiveTeacher, teacher_of
 
@@ -147,6 +148,8 @@ def _taught_by(
     teacher.check(config.teacher, shape, data.task.train, data.tokenizer)
     if config.soft:
         teacher.check_answers(config.teacher, shape, data.label_names)
+    if config.attention:
+        teacher.facts.check_attention(f"teachers.{config.teacher}")
     target_of = _answers(teacher, config, data)
     return replace(data, task=replace(data.task, target_of=target_of), teacher=teacher)
 
@@ -166,7 +169,13 @@ def _check_says_enough(config: DistillConfig, data: StageData) -> None:
 
 def _answers(teacher: Teacher, config: DistillConfig, data: StageData) -> TargetOf:
     """Asked anew where rows are read about once: keeping answers would save nothing."""
-    model, attention = where_trained(teacher.model), config.attention > 0
+    relations, attention = config.relations > 0, config.attention > 0
     if config.epochs <= 1:
-        return LiveTeacher(model, attention=attention)
-    return teacher_of(model, data.task.train, relations=config.relations > 0, attention=attention)
+        return LiveTeacher(where_trained(teacher.model), attention=attention)
+    ask = data.ask or _asked
+    return ask(teacher, data.task.train, relations=relations, attention=attention)
+
+
+def _asked(teacher: Teacher, rows: Rows, *, relations: bool, attention: bool) -> TargetOf:
+    model = where_trained(teacher.model)
+    return teacher_of(model, rows, relations=relations, attention=attention)

@@ -98,7 +98,7 @@ def check_model_folder(folder: Path, num_labels: int = 2, task: str | None = Non
     shape = family.read_shape(config, _task(family, task))
     if shape.task not in ("language-modelling", "sentence-embedding"):
         shape = replace(shape, num_labels=num_labels)
-    _check_reader(folder, shape)
+    check_reader(folder, shape)
     stored = stored_tensors(folder)
     prefix = _prefix(family, shape, stored)
     body = [replace(t, name=prefix + t.name) for t in family.body(shape)]
@@ -140,8 +140,12 @@ def _task(family: Family, task: str | None) -> str:
     return task
 
 
-def _check_reader(folder: Path, shape: ModelShape) -> None:
-    """What turns a user's data into a model's inputs: needed for texts, optional for images."""
+def check_reader(folder: Path, shape: ModelShape) -> None:
+    """What turns a user's data into a model's inputs: needed for texts, optional for images.
+
+    Raises:
+        InvalidInput: it is missing, or does not fit the model.
+    """
     if shape.reads_images:
         if (folder / PREPROCESSOR_FILE).exists():
             read_json(folder / PREPROCESSOR_FILE)

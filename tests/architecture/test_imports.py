@@ -59,6 +59,7 @@ def test_the_client_loads_no_server_library(module: str) -> None:
         "search.errors",
         "search.families.registry",
         "search.model.checkpoint",
+        "search.compress.teacher_facts",
         "search.data.dataset",
         "search.export.graph",
     ],

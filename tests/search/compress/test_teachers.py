@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from search.compress.teacher_facts import check_pieces
 from search.compress.teachers import read_teacher
 from search.errors import InvalidInput
 from search.export.folder import write_model
@@ -44,6 +45,24 @@ def test_a_folder_that_a_job_wrote_teaches_with_its_labels_and_words(tmp_path: P
     found.check_answers("given", SHAPE, ("bad", "good"))
     with pytest.raises(InvalidInput, match="'good', 'bad' in this order, has 'bad', 'good'"):
         found.check_answers("given", SHAPE, ("good", "bad"))
+
+
+def test_a_tokenizer_that_the_library_cannot_read_makes_no_teacher(tmp_path: Path) -> None:
+    folder = written(tmp_path / "model")
+    broken = {**SPEC, "normalizer": {"type": "Melt"}}
+    (folder / TOKENIZER_FILE).write_text(json.dumps(broken))
+    found = read_teacher(folder, SHAPE)
+    with pytest.raises(InvalidInput, match=r"tokenizer\.json cannot be read") as caught:
+        found.check("given", SHAPE, ROWS, SPEC)
+    assert caught.value.field == "teachers.given"
+
+
+def test_pieces_are_compared_by_their_numbers_in_lists_too() -> None:
+    mine = {"model": {"vocab": [["a", -1.0], ["b", -2.0]]}}
+    check_pieces("teachers.given", mine, mine)
+    for vocab in ([["b", -1.0], ["a", -2.0]], [["a", -1.0], 7], [["a", -1.0], []]):
+        with pytest.raises(InvalidInput, match="reads the same ids"):
+            check_pieces("teachers.given", {"model": {"vocab": vocab}}, mine)
 
 
 def test_labels_that_have_no_names_of_their_own_are_not_compared(tmp_path: Path) -> None:
