@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -153,49 +153,63 @@ class Client(DeviceCalls):
 
     # --- uploads ---------------------------------------------------------------------------
 
-    def upload_folder(self, folder: Path) -> Upload:
+    def upload_folder(
+        self,
+        folder: Path,
+        *,
+        kind: Literal["model", "teacher"] = "model",
+        task: str = "text-classification",
+        field: str = "model.path",
+    ) -> Upload:
         """Upload a model folder: its weights, config and tokenizer.
+
+        Args:
+            task: that a teacher is to teach.
+            field: to blame for what is wrong with the folder.
 
         Raises:
             InvalidInput: the folder is missing, or lacks what a model needs.
         """
         if not folder.is_dir():
-            raise InvalidInput("model.path", f"{str(folder)!r} is not a folder")
+            raise InvalidInput(field, f"{str(folder)!r} is not a folder")
         files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
         if folder / "model.safetensors" not in files:
             files += sorted(folder.glob("model-*-of-*.safetensors"))
         pickles = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICKLE_SUFFIXES)
         if pickles and not any(path.suffix == ".safetensors" for path in files):
             raise InvalidInput(
-                "model.path",
+                field,
                 f"{pickles[0].name} is a Python pickle, which can run code when it is read, so it "
                 "is refused; save the weights as model.safetensors instead",
             )
         if not files:
-            raise InvalidInput("model.path", f"{str(folder)!r} holds none of {MODEL_FILES[:2]}")
-        return self._upload("model", files, {})
+            raise InvalidInput(field, f"{str(folder)!r} holds none of {MODEL_FILES[:2]}")
+        return self._upload(kind, files, {} if kind == "model" else {"task": task})
 
     def upload_file(
         self,
         path: Path,
         *,
+        kind: Literal["dataset", "unlabelled"] = "dataset",
         task: str = "text-classification",
         columns: Mapping[str, str | None] | None = None,
     ) -> Upload:
-        """Upload a data file for a task; `columns` by role, as `DataSource` has them."""
+        """Upload a data file for a task; `columns` by role, as `DataSource` and `UnlabelledSource`
+        have them."""
         if not path.is_file():
-            raise InvalidInput("data.path", f"{str(path)!r} is not a file")
-        return self._upload("dataset", [path], {"task": task, **(columns or {})})
+            field = "data.path" if kind == "dataset" else "unlabelled.path"
+            raise InvalidInput(field, f"{str(path)!r} is not a file")
+        return self._upload(kind, [path], {"task": task, **(columns or {})})
 
     def _upload(
-        self, kind: str, paths: Iterable[Path], columns: Mapping[str, str | None]
+        self, kind: str, paths: Iterable[Path], read_as: Mapping[str, str | None]
     ) -> Upload:
         by_name = {path.name: path for path in paths}
         files = [
             {"name": name, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for name, path in by_name.items()
         ]
-        body = {"kind": kind, "files": files, **columns}
+        body = {"kind": kind, "files": files, **read_as}
         upload = self._call(Upload, "POST", "/v1/uploads", json=body, is_repeatable=False)
         try:
             for file in upload.files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
@@ -61,8 +62,6 @@ class CompressSpec(Strict):
             recipe = CompressionRecipe.from_dict({"stages": self.stages})
         except InvalidInput as error:
             raise WrongField(error.field.removeprefix("recipe."), error.reason) from None
-        for place, stage in enumerate(recipe.stages):
-            _check_learns_from_the_job(stage, f"stages[{place}]")
         # With every default written down, so that a repeated job is the same.
         object.__setattr__(self, "stages", recipe.to_dict()["stages"])
         return self
@@ -72,14 +71,36 @@ class CompressSpec(Strict):
         return CompressionRecipe.from_dict({"stages": self.stages})
 
 
-def _check_learns_from_the_job(stage: StageConfig, field: str) -> None:
-    """Raises: WrongField where a stage needs what the library can be given, and a job cannot."""
-    if isinstance(stage, configs.DistillRelationsConfig):
-        raise WrongField(
-            f"{field}.kind", "a job has no texts without labels; distill learns relations too"
-        )
-    if getattr(stage, "teacher", ""):
-        raise WrongField(f"{field}.teacher", "must be empty: a job's teacher is its own model")
+def check_sources(spec: CompressSpec, teachers: Collection[str], *, has_unlabelled: bool) -> None:
+    """Whether a job names what its stages learn from, and nothing that none of them does.
+
+    Raises:
+        WrongField: of the job.
+    """
+    stages = spec.recipe.stages
+    for place, stage in enumerate(stages):
+        field, name = f"compress.stages[{place}]", teacher_of(stage)
+        if name and name not in teachers:
+            known = f"one of {sorted(teachers)}" if teachers else "empty, or in the job's teachers"
+            raise WrongField(f"{field}.teacher", f"must be {known}, got {name!r}")
+        if isinstance(stage, configs.DistillRelationsConfig) and not has_unlabelled:
+            raise WrongField(
+                f"{field}.kind",
+                f"{stage.kind} learns from rows without labels: name a file as the job's "
+                "unlabelled",
+            )
+    for name in sorted(set(teachers) - {teacher_of(stage) for stage in stages}):
+        raise WrongField(f"teachers.{name}", "no stage of compress learns from it")
+    if has_unlabelled and not any(
+        isinstance(stage, configs.DistillRelationsConfig) for stage in stages
+    ):
+        kind = configs.DistillRelationsConfig.kind
+        raise WrongField("unlabelled", f"no stage of compress is {kind}, which alone reads them")
+
+
+def teacher_of(stage: StageConfig) -> str:
+    """The name of who teaches in a stage; empty where that is the job's own model, or nobody."""
+    return str(getattr(stage, "teacher", ""))
 
 
 def _from_stages(given: Any) -> Any:

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from search.export.formats import FormatName
-from service.compress_spec import CompressField, CompressSpec
-from service.schemas import DataColumns, Name, Strict, TaskName
+from service.compress_spec import CompressField, CompressSpec, check_sources
+from service.schemas import DataColumns, InputColumns, Name, Strict, TaskName
 from service.validation import WrongField
+
+MAX_TEACHERS = 8
 
 
 class ModelSource(Strict):
@@ -20,6 +22,16 @@ class ModelSource(Strict):
 class DataSource(DataColumns):
     upload: Name
     """Id of a finished upload of kind `dataset`."""
+
+
+class TeacherSource(Strict):
+    upload: Name
+    """Id of a finished upload of kind `teacher` or `model`."""
+
+
+class UnlabelledSource(InputColumns):
+    upload: Name
+    """Id of a finished upload of kind `unlabelled`."""
 
 
 class WorkloadSpec(Strict):
@@ -293,11 +305,26 @@ class JobSpec(Strict):
     compress: CompressField = CompressSpec()
     """Stages that compress each target's winner further, each kept only if it helps."""
 
+    teachers: dict[Name, TeacherSource] = Field(default_factory=dict, max_length=MAX_TEACHERS)
+    """By name, further models that stages may learn from (`teacher`): of any size, but with the
+    model's labels and tokenizer."""
+
+    unlabelled: UnlabelledSource | None = None
+    """Rows without labels, that a stage of kind `distill-relations` learns from: texts of any
+    task, pairs or images, whatever the model reads."""
+
     exports: list[FormatName] = Field(default_factory=list)
     """Formats beside ONNX in which every winner is delivered too; one that a worker cannot write
     is left out with a warning."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _stages_have_sources(self) -> Self:
+        check_sources(
+            self.compress, self.teachers.keys(), has_unlabelled=self.unlabelled is not None
+        )
+        return self
 
     @model_validator(mode="after")
     def _exports_once(self) -> Self:

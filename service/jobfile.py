@@ -1,4 +1,4 @@
-"""Job files: a job spec in YAML or JSON, in which model and data may be paths on this machine."""
+"""Job files: a job spec in YAML or JSON, in which models and data may be paths on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from search.errors import InvalidInput
 from service.client import Client
 from service.job_spec import JobSpec
-from service.schemas import DataColumns, Name, Strict
+from service.schemas import DataColumns, InputColumns, Name, Strict
 from service.validation import WrongField, field_errors
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -43,6 +43,10 @@ class _DataSource(_Source, DataColumns):
     pass
 
 
+class _UnlabelledSource(_Source, InputColumns):
+    pass
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFile:
     """A checked job file. Paths in it are relative to the file's folder."""
@@ -51,6 +55,8 @@ class JobFile:
     folder: Path
     model: _ModelSource
     data: _DataSource
+    teachers: Mapping[str, _ModelSource]
+    unlabelled: _UnlabelledSource | None
 
     def resolve(self, client: Client, say: Callable[[str], None] = lambda _: None) -> JobSpec:
         """Upload what is local; the spec as the server takes it."""
@@ -66,12 +72,41 @@ class JobFile:
             data = client.upload_file(path, task=self.spec.task, columns=columns).id
         assert model is not None
         assert data is not None
-        return self.spec.model_copy(
-            update={
-                "model": self.spec.model.model_copy(update={"upload": model}),
-                "data": self.spec.data.model_copy(update={"upload": data}),
-            }
-        )
+        changes = {
+            "model": self.spec.model.model_copy(update={"upload": model}),
+            "data": self.spec.data.model_copy(update={"upload": data}),
+            "teachers": {
+                name: source.model_copy(update={"upload": self._teacher(name, client, say)})
+                for name, source in self.spec.teachers.items()
+            },
+        }
+        if self.spec.unlabelled is not None:
+            upload = self._unlabelled(client, say)
+            changes["unlabelled"] = self.spec.unlabelled.model_copy(update={"upload": upload})
+        return self.spec.model_copy(update=changes)
+
+    def _teacher(self, name: str, client: Client, say: Callable[[str], None]) -> str:
+        source = self.teachers[name]
+        if source.path is None:
+            assert source.upload is not None
+            return source.upload
+        say(f"uploading the teacher {name} from {source.path}")
+        folder, field = self._place(source.path), f"teachers.{name}.path"
+        return client.upload_folder(folder, kind="teacher", task=self.spec.task, field=field).id
+
+    def _unlabelled(self, client: Client, say: Callable[[str], None]) -> str:
+        source = self.unlabelled
+        assert source is not None
+        if source.path is None:
+            assert source.upload is not None
+            return source.upload
+        say(f"uploading the rows without labels from {source.path}")
+        return client.upload_file(
+            self._place(source.path),
+            kind="unlabelled",
+            task=self.spec.task,
+            columns=source.columns,
+        ).id
 
     def _place(self, path: str) -> Path:
         return self.folder / Path(path).expanduser()
@@ -90,12 +125,36 @@ def parse_job(content: Mapping[str, Any], folder: Path) -> JobFile:
     """The same for a job that is not in a file; paths are relative to `folder`."""
     model = _check(_ModelSource, content.get("model"), "model")
     data = _check(_DataSource, content.get("data"), "data")
+    teachers = {
+        name: _check(_ModelSource, source, f"teachers.{name}")
+        for name, source in _named(content.get("teachers")).items()
+    }
     whole = {
         **content,
         "model": {"upload": model.upload or PENDING},
         "data": {"upload": data.upload or PENDING, **data.columns},
+        "teachers": {name: {"upload": s.upload or PENDING} for name, s in teachers.items()},
     }
-    return JobFile(spec=_check(JobSpec, whole, ""), folder=folder, model=model, data=data)
+    unlabelled = None
+    if content.get("unlabelled") is not None:
+        unlabelled = _check(_UnlabelledSource, content["unlabelled"], "unlabelled")
+        whole["unlabelled"] = {"upload": unlabelled.upload or PENDING, **unlabelled.columns}
+    return JobFile(
+        spec=_check(JobSpec, whole, ""),
+        folder=folder,
+        model=model,
+        data=data,
+        teachers=teachers,
+        unlabelled=unlabelled,
+    )
+
+
+def _named(teachers: Any) -> Mapping[str, Any]:
+    if teachers is None:
+        return {}
+    if not isinstance(teachers, dict) or not all(isinstance(name, str) for name in teachers):
+        raise InvalidInput("teachers", "must hold names, such as `large: {path: ./large-model}`")
+    return {name.strip(): source for name, source in teachers.items()}
 
 
 def _check(kind: type[Model], value: Any, field: str) -> Model:

@@ -63,7 +63,7 @@ class ApiKey(Base):
 
 
 class Upload(Base):
-    """`kind`: model, dataset. `state`: open, ready."""
+    """`kind`: model, teacher, dataset, unlabelled. `state`: open, ready."""
 
     __tablename__ = "uploads"
 

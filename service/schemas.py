@@ -39,17 +39,27 @@ TaskName = Literal[
 ]
 
 
-class DataColumns(Strict):
-    """What the columns (or keys, or arrays) of a data file are called; None: as is usual."""
+class InputColumns(Strict):
+    """What the columns (or keys, or arrays) of a file are called that a model reads; None: as is
+    usual."""
 
     text: Name | None = None
-    """Column of the texts, `text`; in token classification of the lists of words, `tokens`."""
+    """Column of the texts, `text`; in token classification of the lists of words, `tokens`, where
+    they have labels."""
 
     text_pair: Name | None = None
     """Column of the second texts, `text_pair`, in pair classification."""
 
     image: Name | None = None
     """Array of the images, `images`, in image classification."""
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        return {role: getattr(self, role) for role in InputColumns.model_fields}
+
+
+class DataColumns(InputColumns):
+    """The same of a file with labels."""
 
     label: Name | None = None
     """Column of the labels, `label`; in token classification `tags`, beside images `labels`."""
@@ -166,10 +176,13 @@ class UploadFile(Strict):
 
 
 class NewUpload(DataColumns):
-    kind: Literal["model", "dataset"]
+    kind: Literal["model", "teacher", "dataset", "unlabelled"]
+    """A model to compress, a teacher (which may be a network that a job delivered), labelled data,
+    or rows without labels."""
+
     files: list[UploadFile] = Field(min_length=1, max_length=64)
     task: TaskName = "text-classification"
-    """Dataset only: what it is to be read for. Its columns are asked for as well."""
+    """Of all but a model: what it is to be read for, or to teach. Columns are those of data."""
 
     @model_validator(mode="after")
     def _names_each_file_once(self) -> Self:

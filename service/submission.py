@@ -26,7 +26,8 @@ from service.models import Upload
 from service.onboardings import check_space, identity_of
 from service.predictor_store import find_predictor
 from service.profiles import Profile, Profiles, profiles_of, space_of
-from service.uploads import check_model, files_of, read_upload
+from service.teaching import check_teaching
+from service.uploads import check_model, files_of, read_labelled, ready_upload
 from service.warm_start import check_warm_start
 
 FRESH_SECONDS = 24 * 3600.0
@@ -35,8 +36,8 @@ FRESH_SECONDS = 24 * 3600.0
 
 def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> None:
     """Raises: InvalidInput for the first thing that would make the job fail later."""
-    model = _ready_upload(session, spec.model.upload, "model", "model.upload")
-    data = _ready_upload(session, spec.data.upload, "dataset", "data.upload")
+    model = ready_upload(session, spec.model.upload, "model.upload", "model")
+    data = ready_upload(session, spec.data.upload, "data.upload", "dataset")
     shape = _shape(session, store, model, spec.task)
     data_summary = _data_summary(session, store, data, spec)
     if shape.reads_images:
@@ -45,6 +46,7 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     profiles = _profiles(session, spec, shape)
     check_space(spec.space, shape)
     _check_recipe(spec, profiles, shape)
+    check_teaching(session, store, spec, shape, data_summary)
     check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
     _check_budgets(session, spec, profiles, shape)
 
@@ -78,20 +80,8 @@ def _data_summary(
     wanted = {"task": spec.task, **columns_of(spec.task, spec.data.columns)}
     if wanted.items() <= {"task": "text-classification", **summary}.items():
         return summary
-    return read_upload(
-        store, files_of(session, data.id)[0], spec.task, spec.data.columns
-    ).summary()
-
-
-def _ready_upload(session: Session, upload_id: str, kind: str, field: str) -> Upload:
-    upload = session.get(Upload, upload_id)
-    if upload is None:
-        raise InvalidInput(field, f"there is no upload {upload_id!r}")
-    if upload.kind != kind:
-        raise InvalidInput(field, f"must be an upload of kind {kind!r}, this is a {upload.kind}")
-    if upload.state != "ready":
-        raise InvalidInput(field, f"upload {upload_id!r} is {upload.state}; finalize it first")
-    return upload
+    (file,) = files_of(session, data.id)
+    return read_labelled(store, file, spec.task, spec.data.columns).summary()
 
 
 def _profiles(session: Session, spec: JobSpec, shape: ModelShape) -> Profiles:

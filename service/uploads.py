@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
-from search.data.dataset import Dataset, columns_of, formats, read_dataset
+from search.compress.teacher_facts import TeacherFacts, read_facts
+from search.data.dataset import (
+    Dataset,
+    Unlabelled,
+    columns_of,
+    formats,
+    read_dataset,
+    read_unlabelled,
+)
 from search.errors import InvalidInput
 from search.model.checkpoint import check_file_names, check_model_folder
 from search.shape import ModelShape
@@ -21,6 +30,7 @@ from service.problems import Conflict, NotFound
 from service.schemas import NewUpload
 
 MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".md")
+MODEL_KINDS = ("model", "teacher")
 ABANDONED_SECONDS = 24 * 3600.0
 
 
@@ -31,14 +41,17 @@ def create_upload(session: Session, new: NewUpload) -> Upload:
         InvalidInput: the names alone show that this is no model or no data.
     """
     names = [file.name for file in new.files]
-    if new.kind == "model":
+    summary: dict[str, Any] | None = None
+    if new.kind in MODEL_KINDS:
         _check_model_names(names)
-        summary = None
+        summary = None if new.kind == "model" else {"task": new.task}
     else:
-        if len(names) != 1 or PurePath(names[0]).suffix.lower() not in formats(new.task):
-            known = " or ".join(formats(new.task))
-            raise InvalidInput("files", f"must be one file that ends in {known}")
-        summary = {"task": new.task, **columns_of(new.task, new.columns)}
+        is_labelled = new.kind == "dataset"
+        known = formats(new.task, is_labelled=is_labelled)
+        if len(names) != 1 or PurePath(names[0]).suffix.lower() not in known:
+            raise InvalidInput("files", f"must be one file that ends in {' or '.join(known)}")
+        columns = columns_of(new.task, new.columns, is_labelled=is_labelled)
+        summary = {"task": new.task, **columns}
     upload = Upload(kind=new.kind, summary=summary)
     session.add(upload)
     session.flush()
@@ -90,15 +103,42 @@ def check_upload(session: Session, store: ArtifactStore, upload: Upload) -> dict
         return {"shape": shape, "size_bytes": sum(file.size_bytes for file in files)}
     known = dict(upload.summary or {})
     task = known.pop("task", "text-classification")
-    dataset = read_upload(store, files[0], task, known)
-    return {"task": task, **known, **dataset.summary()}
+    if upload.kind == "teacher":
+        facts = teacher_facts(store, files, task)
+        return {"task": task, "shape": facts.shape.to_dict(), "labels": list(facts.label_names)}
+    read = read_labelled if upload.kind == "dataset" else read_without_labels
+    return {"task": task, **known, **read(store, files[0], task, known).summary()}
 
 
-def read_upload(
+def read_labelled(
     store: ArtifactStore, file: UploadFile, task: str, columns: Mapping[str, str | None]
 ) -> Dataset:
-    path = store.path(file.sha256)
-    return read_dataset(path, task=task, columns=columns, name=file.name)
+    return read_dataset(store.path(file.sha256), task=task, columns=columns, name=file.name)
+
+
+def read_without_labels(
+    store: ArtifactStore, file: UploadFile, task: str, columns: Mapping[str, str | None]
+) -> Unlabelled:
+    return read_unlabelled(store.path(file.sha256), task=task, columns=columns, name=file.name)
+
+
+def ready_upload(session: Session, upload_id: str, field: str, *kinds: str) -> Upload:
+    """A finished upload of one of these kinds.
+
+    Raises:
+        InvalidInput: of `field`, when there is none.
+    """
+    upload = session.get(Upload, upload_id)
+    if upload is None:
+        raise InvalidInput(field, f"there is no upload {upload_id!r}")
+    if upload.kind not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        raise InvalidInput(
+            field, f"must be an upload of kind {wanted}, is of kind {upload.kind!r}"
+        )
+    if upload.state != "ready":
+        raise InvalidInput(field, f"upload {upload_id!r} is {upload.state}; finalize it first")
+    return upload
 
 
 def delete_upload(session: Session, upload_id: str) -> list[str]:
@@ -142,7 +182,20 @@ def check_model(
     store: ArtifactStore, files: list[UploadFile], task: str | None = None
 ) -> ModelShape:
     """Raises: InvalidInput when the files are no model, or none for the task."""
+    with _folder_of(store, files) as folder:
+        return check_model_folder(folder, task=task).shape
+
+
+def teacher_facts(store: ArtifactStore, files: list[UploadFile], task: str) -> TeacherFacts:
+    """Raises: InvalidInput when the files are no model that could teach the task."""
+    with _folder_of(store, files) as folder:
+        return read_facts(folder, task)
+
+
+@contextmanager
+def _folder_of(store: ArtifactStore, files: list[UploadFile]) -> Iterator[Path]:
+    """The files by their names, as links into the store."""
     with tempfile.TemporaryDirectory(prefix="snugnet-model-") as folder:
         for file in files:
             (Path(folder) / file.name).symlink_to(store.path(file.sha256))
-        return check_model_folder(Path(folder), task=task).shape
+        yield Path(folder)

@@ -142,11 +142,11 @@ RELATIONS = {"kind": "distill-relations", "num_layers": 1}
         ({"version": 2, "stages": []}, "compress.version", "1"),
         ({"stage": []}, "compress.stage", "did you mean stages?"),
         ([3], "compress.stages[0]", "dictionary"),
-        ([RELATIONS], "compress.stages[0].kind", "no texts without labels"),
+        ([RELATIONS], "compress.stages[0].kind", "name a file as the job's unlabelled"),
         (
             [{"kind": "prune"}, {"kind": "distill", "teacher": "large"}],
             "compress.stages[1].teacher",
-            "its own model",
+            "must be empty, or in the job's teachers, got 'large'",
         ),
         ({"stages": [], "cost": "beauty"}, "compress.cost", "'size_bytes'"),
         ([{"kind": "distill"}] * 17, "compress.stages", "16"),
@@ -154,6 +154,60 @@ RELATIONS = {"kind": "distill-relations", "num_layers": 1}
 )
 def test_a_wrong_recipe_is_named(compress: Any, field: str, reason: str) -> None:
     found = error_of(spec(compress=compress))
+    assert found[0] == field
+    assert reason in found[1]
+
+
+TEACHERS = {"large": {"upload": "up_t"}}
+UNLABELLED = {"upload": "up_u", "text": "body"}
+LEARNS = {"kind": "distill", "teacher": "large"}
+
+
+def test_a_job_names_what_its_stages_learn_from() -> None:
+    stages = [RELATIONS, LEARNS]
+    given = spec(compress=stages, teachers=TEACHERS, unlabelled=UNLABELLED)
+    job = JobSpec.model_validate(given)
+    assert job.teachers["large"].upload == "up_t"
+    assert job.unlabelled is not None
+    assert job.unlabelled.columns == {"text": "body", "text_pair": None, "image": None}
+    assert JobSpec.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "reason"),
+    [
+        (
+            {"compress": [{**LEARNS, "teacher": "larg"}], "teachers": TEACHERS},
+            "compress.stages[0].teacher",
+            "must be one of ['large'], got 'larg'",
+        ),
+        (
+            {"compress": [{"kind": "distill"}], "teachers": TEACHERS},
+            "teachers.large",
+            "no stage of compress learns from it",
+        ),
+        (
+            {"compress": [LEARNS], "teachers": TEACHERS, "unlabelled": UNLABELLED},
+            "unlabelled",
+            "no stage of compress is distill-relations",
+        ),
+        (
+            {"compress": [RELATIONS], "unlabelled": {**UNLABELLED, "label": "stars"}},
+            "unlabelled.label",
+            "unknown key",
+        ),
+        ({"teachers": {"large": {"path": "x"}}}, "teachers.large.upload", "is missing"),
+        (
+            {"teachers": {f"t{i}": {"upload": "u"} for i in range(9)}},
+            "teachers",
+            "at most 8",
+        ),
+    ],
+)
+def test_sources_that_are_missing_or_for_nothing_are_named(
+    parts: dict[str, Any], field: str, reason: str
+) -> None:
+    found = error_of(spec(**parts))
     assert found[0] == field
     assert reason in found[1]
 

@@ -65,6 +65,53 @@ def test_columns_of_the_file_reach_the_check_of_the_data(client: Client, tmp_pat
     assert (spec.data.text, spec.data.label) == ("review", "stars")
 
 
+TAUGHT = (
+    JOB
+    + """\
+compress:
+  - {kind: distill-relations, num_layers: 1}
+  - {kind: distill, teacher: large, soft: 0, attention: 1}
+teachers: {large: {path: large}}
+unlabelled: {path: more.csv, text: body}
+"""
+)
+
+
+def test_teachers_and_rows_without_labels_are_uploaded_too(client: Client, tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    write_model(tmp_path / "large")
+    write_data(tmp_path / "data.csv")
+    (tmp_path / "more.csv").write_text("body\none\nanother\n")
+    said: list[str] = []
+    spec = load_job_file(write(tmp_path, TAUGHT)).resolve(client, said.append)
+    assert said[2:] == [
+        "uploading the teacher large from large",
+        "uploading the rows without labels from more.csv",
+    ]
+    job = client.submit(spec)
+    assert job.spec["teachers"] == {"large": {"upload": spec.teachers["large"].upload}}
+    assert job.spec["unlabelled"]["text"] == "body"
+
+
+def test_what_is_wrong_with_sources_is_named(client: Client, tmp_path: Path) -> None:
+    for change, field, reason in (
+        (("{large: {path: large}}", "large"), "teachers", "must hold names"),
+        (("{large: {path: large}}", "{large: large}"), "teachers.large", "dictionary"),
+        (("{large: {path: large}}", "{larger: {path: large}}"), "compress.stages[1].teacher", ""),
+        (("text: body", "label: body"), "unlabelled.label", "unknown key"),
+        (("path: more.csv", "file: more.csv"), "unlabelled.file", "unknown key"),
+    ):
+        refused(write(tmp_path, TAUGHT.replace(*change)), field, reason)
+    write_model(tmp_path / "model")
+    write_data(tmp_path / "data.csv")
+    job_file = load_job_file(write(tmp_path, TAUGHT))
+    with pytest.raises(InvalidInput, match=r"teachers.large.path: .* is not a folder"):
+        job_file.resolve(client)
+    write_model(tmp_path / "large")
+    with pytest.raises(InvalidInput, match=r"unlabelled.path: .* is not a file"):
+        job_file.resolve(client)
+
+
 def test_json_is_read_too(tmp_path: Path) -> None:
     content = {
         "model": {"upload": "m"},
@@ -123,13 +170,21 @@ def test_a_missing_file_and_missing_sources_are_named(client: Client, tmp_path: 
 
 def test_the_recipes_of_the_documentation_and_the_example_are_job_files() -> None:
     root = Path(__file__).parents[2]
-    written = (root / "docs/compression.md").read_text().split("```yaml\n")[1].split("```")[0]
-    documented = parse_job(yaml.safe_load(written), root).spec.compress
+    blocks = (root / "docs/compression.md").read_text().split("```yaml\n")[1:]
+    written, sources = (block.split("```")[0] for block in blocks)
+    job = yaml.safe_load(written)
+    documented = parse_job(job, root).spec.compress
     assert [stage["kind"] for stage in documented.stages] == [
         "trim-vocabulary",
         "prune-and-distill",
         "quantize",
     ]
+    taught = parse_job(job | yaml.safe_load(sources), root)
+    assert [stage["kind"] for stage in taught.spec.compress.stages] == [
+        "distill-relations",
+        "distill",
+    ]
+    assert taught.teachers["large"].path == "./large-model"
     example = yaml.safe_load((root / "examples/movie_reviews/job-recipe.yaml").read_text())
     example |= {"model": {"path": "."}, "data": {"path": "."}}
     assert len(parse_job(example, root).spec.compress.stages) == 4

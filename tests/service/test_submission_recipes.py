@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,18 @@ def test_a_runtime_is_told_with_what_it_has() -> None:
     check_stored(recipe.stages, {"onnxruntime": ("fp32", "int8")}, "it")
     with pytest.raises(InvalidInput, match=r"openvino, which has no .* int8 .*fp32, int4$"):
         check_stored(recipe.stages, {"openvino": ("fp32",)}, "it")
+
+
+def test_a_student_is_no_larger_than_the_model_and_a_layer_is_one_that_it_has() -> None:
+    relations = {"kind": "distill-relations"}
+    suits(SHAPES["bert"], {**relations, "num_layers": 2, "teacher_layer": 3})
+    for settings, field, match in (
+        ({"num_layers": 9}, "num_layers", "at most 3, the model's"),
+        ({"num_layers": 1, "teacher_layer": 9}, "teacher_layer", "at most 3"),
+    ):
+        with pytest.raises(InvalidInput, match=match) as caught:
+            suits(SHAPES["bert"], {**relations, **settings})
+        assert caught.value.field == f"stages[0].{field}"
+    vectors = replace(SHAPES["bert"], task="sentence-embedding", num_labels=0)
+    with pytest.raises(InvalidInput, match="keeps the width of its vectors"):
+        suits(vectors, {**relations, "embed_dim": 16})

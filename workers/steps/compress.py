@@ -20,16 +20,16 @@ from search.errors import InvalidInput, TrainingDiverged
 from search.export.errors import ExportFailed
 from service.step_types import MAX_ATTEMPTS, NewStep, StepResult
 from workers.context import JobContext
-from workers.steps.data import set_threads, task_data
+from workers.steps.data import set_threads
 from workers.steps.latencies import Latencies
 from workers.steps.network import (
     is_as_predicted,
     network_of,
-    tokenizer_spec,
     with_vocabulary_of,
 )
 from workers.steps.package import check_file, refuse_two_files
 from workers.steps.shortlist import next_target
+from workers.steps.sources import stage_data
 from workers.steps.state import Look, Recipe, StageOutcome, StageRecord, StageTraining, State
 from workers.steps.training import SliceEnded, StageSlices, drop_checkpoint
 
@@ -90,10 +90,10 @@ def _tried(
     """Raises: SliceEnded when the stage goes on in another step."""
     if ctx.attempt > MAX_TRIES:
         return state, Tried(error=f"given up: {MAX_TRIES} tries failed or did not end in time")
-    data = _data(ctx, state, config, StageSlices(ctx, recipe.trainings))
     network = load_compressed(ctx.blob(recipe.network))
     try:
         _check_runtime(state, config)
+        data = _data(ctx, state, config, StageSlices(ctx, recipe.trainings))
         found = apply_stage(network, config, data)
         state, look = _look(ctx, state, found, data)
     except (InvalidInput, ExportFailed, TrainingDiverged) as error:
@@ -178,12 +178,12 @@ def _data(
 ) -> StageData:
     target = state.target
     assert target.profile is not None
-    learnt = {part: bool(getattr(config, part, 0)) for part in ("relations", "attention")}
-    data = StageData(
-        task=task_data(ctx, state, **learnt),
+    data = stage_data(
+        ctx,
+        state,
+        config,
         seq_len=state.profiles[target.profile].target_workload.seq_len,
         seed=ctx.seed + 4 + target.repairs,
-        tokenizer=tokenizer_spec(ctx, state),
     )
     return data if advance is None else replace(data, advance=advance)
 

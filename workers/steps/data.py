@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -47,33 +49,49 @@ def teacher_outputs(
         attention: whether every layer's attention is.
     """
     assert state.blobs.teacher is not None
-    return _teacher_outputs(
-        ctx.blob(state.blobs.teacher),
+    return outputs_on(
+        Original(ctx.blob(state.blobs.teacher), state.model_shape),
         ctx.blob(state.blobs.train),
-        state.model_shape,
         relations=relations or ctx.spec.training.loss.relations > 0,
         attention=attention,
     )
 
 
+class Stored(Protocol):
+    """A teacher that can be loaded; equal ones are the same network."""
+
+    def __hash__(self) -> int: ...
+
+    def load(self) -> ElasticTransformer:
+        """Where students are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The job's own model, fine-tuned."""
+
+    weights: Path
+    shape: ModelShape
+
+    def load(self) -> ElasticTransformer:
+        model = ElasticTransformer(self.shape)
+        load_weights_(model, self.weights)
+        return model.to(training_device())
+
+
 @lru_cache(maxsize=1)
-def _teacher_outputs(
-    teacher: Path, rows: Path, shape: ModelShape, *, relations: bool, attention: bool
-) -> TargetOf:
-    model = ElasticTransformer(shape)
-    load_weights_(model, teacher)
-    model.to(training_device())
-    return teacher_of(model, read_rows(rows), relations=relations, attention=attention)
+def outputs_on(teacher: Stored, rows: Path, *, relations: bool, attention: bool) -> TargetOf:
+    """A teacher's outputs on all rows of a file. Those that were asked for last stay in memory:
+    of one teacher, since they may fill it."""
+    return teacher_of(teacher.load(), read_rows(rows), relations=relations, attention=attention)
 
 
-def task_data(
-    ctx: JobContext, state: State, *, relations: bool = False, attention: bool = False
-) -> TaskData:
-    """See `teacher_outputs`."""
+def task_data(ctx: JobContext, state: State, target_of: TargetOf | None = None) -> TaskData:
+    """`target_of` None: the teacher's outputs as the job's own training needs them."""
     return TaskData(
         train=load_rows(ctx, state.blobs.train),
         validation=load_rows(ctx, state.blobs.validation),
-        target_of=teacher_outputs(ctx, state, relations=relations, attention=attention),
+        target_of=target_of or teacher_outputs(ctx, state),
         batch_size=ctx.spec.training.batch_size,
         accumulation=ctx.spec.training.accumulation,
     )

@@ -6,9 +6,8 @@ that no network can keep fails the job within a minute.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from search.export.quantize import needs_reduced_range
 from search.model.checkpoint import (
     PREPROCESSOR_FILE,
     TOKENIZER_FILE,
-    WEIGHTS_FILE,
     check_model_folder,
 )
 from search.model.fakequant import REDUCED_WEIGHT_BITS, WEIGHT_BITS
@@ -33,12 +31,15 @@ from service.profiles import profiles_of, space_of
 from service.step_types import StepResult
 from workers.context import JobContext
 from workers.steps import onboard
+from workers.steps.sources import with_sources
 from workers.steps.state import Blobs, ProfileState, State
+from workers.steps.uploads import link_upload, weights_sha256
 
 
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("prepare")
     state = _read_files(ctx) if ctx.spec.supernet_of is None else _trained(ctx)
+    state = with_sources(ctx, state)
     return StepResult(next=onboard.begin(ctx, state))
 
 
@@ -63,7 +64,7 @@ def _trained(ctx: JobContext) -> State:
         training_precision=known.training_precision,
         weight_bits=places.weight_bits,
         space=space.with_layer_order(known.search_space.layer_order).to_dict(),
-        blobs=known.blobs,
+        blobs=known.blobs.updated(unlabelled=None),
         teacher_quality=known.teacher_quality,
         convergence=known.convergence,
     )
@@ -76,8 +77,7 @@ def _read_files(ctx: JobContext) -> State:
     dataset = read_dataset(
         ctx.blob(files[data_name]), task=spec.task, columns=spec.data.columns, name=data_name
     )
-    model_files = ctx.upload_files(spec.model.upload)
-    folder = link_model(ctx, ctx.scratch / "model")
+    folder = link_upload(ctx, spec.model.upload)
     num_labels = len(dataset.label_names)
     shape = check_model_folder(folder, num_labels=num_labels, task=spec.task).shape
     places = _places(ctx, shape)
@@ -86,7 +86,7 @@ def _read_files(ctx: JobContext) -> State:
         shape=shape.to_dict(),
         label_names=dataset.label_names,
         data_sha256=files[data_name],
-        model_sha256=_weights_sha256(model_files),
+        model_sha256=weights_sha256(ctx.upload_files(spec.model.upload)),
         profiles=places.states,
         profiles_of_target=places.of_target,
         training_precision=choose_precision(spec.training.precision, shape, training_device()),
@@ -135,23 +135,6 @@ def _weight_bits(devices: Iterable[DeviceInfo]) -> int:
         for device in devices
     )
     return REDUCED_WEIGHT_BITS if reduced else WEIGHT_BITS
-
-
-def _weights_sha256(model_files: Mapping[str, str]) -> str:
-    """Of the one file of weights, or of a list of its shards as `sha256sum` prints it."""
-    if WEIGHTS_FILE in model_files:
-        return model_files[WEIGHTS_FILE]
-    shards = sorted(name for name in model_files if name.endswith(".safetensors"))
-    listed = "".join(f"{model_files[name]}  {name}\n" for name in shards)
-    return hashlib.sha256(listed.encode()).hexdigest()
-
-
-def link_model(ctx: JobContext, folder: Path) -> Path:
-    """The uploaded model as a folder, by links into the store."""
-    folder.mkdir()
-    for name, sha256 in ctx.upload_files(ctx.spec.model.upload).items():
-        (folder / name).symlink_to(ctx.blob(sha256))
-    return folder
 
 
 def _store_rows(ctx: JobContext, dataset: Dataset, folder: Path, shape: ModelShape) -> Blobs:

@@ -25,6 +25,7 @@ from workers.steps.network import network_of, rows_for
 from workers.steps.search import to_candidate
 from workers.steps.searching import EARLIER, SOURCE
 from workers.steps.state import Look, MeasuredFile, ProfileState, Recipe, State, Target
+from workers.steps.uploads import weights_sha256
 
 UNSEARCHED_NAMES = {
     "fp32": "baseline/model.onnx",
@@ -54,7 +55,7 @@ def run(ctx: JobContext) -> StepResult:
         "profiles": profiles,
         "task": state.model_shape.task,
         "metric": state.task.metric,
-        "data": _data_figures(state, rows),
+        "data": _data_figures(ctx, state, rows),
         "baseline": _unsearched(ctx, state, first, "fp32", rows),
         "quantized_only": _unsearched(ctx, state, first, "int8", rows),
         "predictor": first.fit_report,
@@ -121,12 +122,16 @@ def _slowest_ms(state: State) -> float:
     )
 
 
-def _data_figures(state: State, rows: Rows) -> dict[str, Any]:
+def _data_figures(ctx: JobContext, state: State, rows: Rows) -> dict[str, Any]:
+    teachers = {name: ctx.upload_files(s.upload) for name, s in ctx.spec.teachers.items()}
+    unlabelled = ctx.spec.unlabelled and ctx.upload_files(ctx.spec.unlabelled.upload)
     return {
         "sha256": state.data_sha256,
         "labels": list(state.label_names),
         "test_rows": len(rows),
         "model_sha256": state.model_sha256,
+        "teachers_sha256": {name: weights_sha256(files) for name, files in teachers.items()},
+        "unlabelled_sha256": next(iter(unlabelled.values())) if unlabelled else None,
     }
 
 

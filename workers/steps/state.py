@@ -21,8 +21,8 @@ class Frozen(BaseModel):
 
 class Blobs(Frozen):
     """SHA-256 of the rows of each split, of the file that says how others are read like them (the
-    tokenizer's, or the images' preprocessor's), of some of the test split's texts, and of the
-    parts of the model."""
+    tokenizer's, or the images' preprocessor's), of some of the test split's texts, of the rows
+    without labels, and of the parts of the model."""
 
     train: str
     search: str
@@ -30,6 +30,7 @@ class Blobs(Frozen):
     test: str
     reader: str
     sample: str | None = None
+    unlabelled: str | None = None
     teacher: str | None = None
     supernet: str | None = None
 

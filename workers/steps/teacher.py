@@ -13,9 +13,9 @@ from search.training.supernet import finetuning_losses
 from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_rows
-from workers.steps.prepare import link_model
 from workers.steps.state import State
 from workers.steps.training import num_steps, order_of, run_slice, settings_of
+from workers.steps.uploads import link_upload
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -25,7 +25,7 @@ def run(ctx: JobContext) -> StepResult:
         return _as_it_is(ctx, state)
     training = ctx.spec.training
     order = order_of(training, load_rows(ctx, state.blobs.train), ctx.seed)
-    model = import_model(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
+    model = import_model(link_upload(ctx, ctx.spec.model.upload), state.model_shape, ctx.seed)
     model.to(training_device())
     total_steps = num_steps(training.teacher_epochs, order.steps_per_epoch)
     learner = TrainingRun(
@@ -54,7 +54,7 @@ def run(ctx: JobContext) -> StepResult:
 
 def _as_it_is(ctx: JobContext, state: State) -> StepResult:
     """The uploaded model teaches: its vectors are what the texts of every split are asked for."""
-    model = import_model(link_model(ctx, ctx.scratch / "model"), state.model_shape, ctx.seed)
+    model = import_model(link_upload(ctx, ctx.spec.model.upload), state.model_shape, ctx.seed)
     blobs = {}
     for name in SPLITS:
         path = ctx.scratch / f"{name}.safetensors"
