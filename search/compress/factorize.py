@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from search.compress.configs import FactorizeConfig
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, blank
 from search.compress.suitability import check_suits
 from search.model.transformer import ElasticTransformer
 from search.training.batches import TokenRows
@@ -41,12 +41,7 @@ def with_rank(model: ElasticTransformer, rank: int, counts: Tensor) -> ElasticTr
     weights = model.state_dict()
     table = weights["embeddings.word.weight"]
     narrow, spread = factors(table, rank, (counts + 1.0).sqrt())
-    smaller = ElasticTransformer(
-        replace(model.shape, word_rank=narrow.shape[1]),
-        model.sizes,
-        dropout=model.dropout,
-        weight_bits=model.weight_bits,
-    )
+    smaller = blank(model, replace(model.shape, word_rank=narrow.shape[1]))
     changed = {"embeddings.word.weight": narrow, "embeddings.spread.weight": spread}
     smaller.load_state_dict(weights | changed)
     return smaller.train(model.training)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from search.compress.configs import LinearizeAttentionConfig
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, blank
 from search.compress.suitability import check_suits
 from search.model.transformer import ElasticTransformer, Layer
 from search.training.losses import hidden_error
@@ -40,12 +40,9 @@ def linearize_attention(
 
 def linearized(model: ElasticTransformer, factor: float) -> ElasticTransformer:
     """A copy with linear attention, in evaluation mode."""
-    linear = ElasticTransformer(
-        replace(model.shape, attention="linear"),
-        model.sizes,
-        dropout=model.dropout,
-        weight_bits=model.weight_bits,
-    ).to(next(model.parameters()).device)
+    linear = blank(model, replace(model.shape, attention="linear")).to(
+        next(model.parameters()).device
+    )
     linear.load_state_dict(model.state_dict())
     for layer in linear.layers:
         assert isinstance(layer, Layer)

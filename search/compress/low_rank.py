@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from search.compress.configs import FactorizeFfnConfig
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, blank
 from search.compress.suitability import check_suits
 from search.errors import InvalidInput
-from search.model.linears import InputMoments, around_linears, layer_matrix_names
+from search.model.linears import InputMoments, layer_matrix_names
 from search.model.transformer import ElasticTransformer
 
 # Of the inputs' mean variance, added to each: directions never seen count for a little.
@@ -35,10 +35,7 @@ def factorize_ffn(network: Compressed, config: FactorizeFfnConfig, data: StageDa
             f"must leave at most the {min(model.sizes.ffn_dim)} neurons of the narrowest layer",
         )
     moments = InputMoments(model, _ffn_matrices(model))
-    model.eval()
-    with torch.no_grad(), around_linears(model, moments.around):
-        for batch, _ in data.batches_for(model):
-            model(batch)
+    data.read_under(model, moments.around)
     return replace(network, model=with_ffn_rank(model, rank, moments))
 
 
@@ -62,12 +59,7 @@ def with_ffn_rank(
         if bias in weights:
             lost = (whole - outer @ low).double() @ mean.to(whole.device)
             weights[bias] = weights[bias] + lost.to(whole.dtype)
-    smaller = ElasticTransformer(
-        replace(model.shape, ffn_rank=rank),
-        model.sizes,
-        dropout=model.dropout,
-        weight_bits=model.weight_bits,
-    )
+    smaller = blank(model, replace(model.shape, ffn_rank=rank))
     smaller.load_state_dict(weights)
     return smaller.train(model.training)
 

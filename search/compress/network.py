@@ -19,7 +19,9 @@ from search.compress.teachers import Teacher
 from search.costs import flops, num_params, size_bytes
 from search.errors import InvalidInput
 from search.model.extract import extract
+from search.model.linears import Around, around_linears
 from search.model.transformer import Batch, ElasticTransformer
+from search.shape import ModelShape
 from search.space import SubnetConfig
 from search.training.loop import LossesAt, TrainingRun
 from search.training.order import BatchOrder
@@ -195,6 +197,13 @@ class StageData:
             _, batch, labels = order[step]
             yield batch, labels
 
+    def read_under(self, model: ElasticTransformer, around: Around) -> None:
+        """The model reads those batches and learns nothing; who watches its matrices sees them."""
+        model.eval()
+        with torch.no_grad(), around_linears(model, around):
+            for batch, _ in self.batches_for(model):
+                model(batch)
+
     def read_by(self, network: Compressed) -> Self:
         """The same, in the ids of the network's own vocabulary."""
         kept = network.kept_tokens
@@ -222,8 +231,13 @@ def apply_masks_(model: ElasticTransformer, masks: Masks) -> None:
 
 
 def copied(model: ElasticTransformer) -> ElasticTransformer:
-    other = ElasticTransformer(
-        model.shape, model.sizes, dropout=model.dropout, weight_bits=model.weight_bits
-    )
+    other = blank(model, model.shape)
     other.load_state_dict(model.state_dict())
     return other
+
+
+def blank(model: ElasticTransformer, shape: ModelShape) -> ElasticTransformer:
+    """One of the model's sizes and another shape, whose weights are still to be loaded."""
+    return ElasticTransformer(
+        shape, model.sizes, dropout=model.dropout, weight_bits=model.weight_bits
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from search.compress.configs import PruneConfig
 from search.compress.network import Compressed, StageData, copied
 from search.costs import flops
-from search.model.linears import InputNorms, around_linears
+from search.model.linears import InputNorms
 from search.model.reorder import Importance, falling, measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
 from search.shape import ModelShape
@@ -165,10 +165,7 @@ def _activation(model: ElasticTransformer, data: StageData) -> Importance:
     """Norm of what a unit contributes: of its inputs to the matrix that reads it, times that
     matrix's column (of a head, over its features)."""
     norms = InputNorms(model)
-    model.eval()
-    with torch.no_grad(), around_linears(model, norms.around):
-        for batch, _ in data.batches_for(model):
-            model(batch)
+    data.read_under(model, norms.around)
     weights = dict(model.named_parameters())
 
     def contribution(name: str, axis: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from search.compress.configs import DistillRelationsConfig
 from search.compress.network import Compressed, StageData, copied
+from search.compress.suitability import check_suits
 from search.compress.training import even_layers, where_trained
 from search.errors import InvalidInput
 from search.model.transformer import Batch, ElasticTransformer, Output
@@ -62,17 +63,14 @@ def student_sizes(
     Raises:
         InvalidInput: the network is smaller than that, or cannot be cut so.
     """
-    width, group = sizes.width_in(shape), shape.queries_per_group
     for name, limit in (
         ("num_layers", sizes.num_layers),
-        ("embed_dim", width),
+        ("embed_dim", sizes.width_in(shape)),
         ("num_heads", max(sizes.num_heads)),
         ("ffn_dim", max(sizes.ffn_dim)),
     ):
         config.require(getattr(config, name) <= limit, name, f"at most {limit}, the network's")
-    config.require(config.num_heads % group == 0, "num_heads", f"a multiple of {group}")
-    is_output = shape.task == "sentence-embedding" and config.embed_dim not in (0, width)
-    config.require(not is_output, "embed_dim", "0: an embedding keeps the width of its vectors")
+    check_suits(config, shape)
     kept = even_layers(config.num_layers or sizes.num_layers, sizes.num_layers)
     sizes = sizes.keeping(kept)
     return replace(
@@ -146,7 +144,7 @@ def _read_by(
 
 
 def _train_(model: ElasticTransformer, config: DistillRelationsConfig, data: StageData) -> None:
-    task, before, device = data.task, next(model.parameters()).device, training_device()
+    task, device = data.task, training_device()
     order = BatchOrder(
         task.train, task.batch_size, data.seed, accumulation=task.accumulation, device=device
     )
@@ -157,4 +155,4 @@ def _train_(model: ElasticTransformer, config: DistillRelationsConfig, data: Sta
     schedule = Schedule(learning_rate=config.learning_rate, total_steps=total_steps)
     run = TrainingRun(model, schedule, seed=data.seed)
     data.advance(run, losses_at, None)
-    model.to(before).eval()
+    model.cpu().eval()

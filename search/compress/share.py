@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from search.compress.configs import ShareLayersConfig
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, blank
 from search.compress.suitability import check_suits
 from search.model.transformer import ElasticTransformer
 
@@ -35,12 +35,7 @@ def with_shared_layers(
     Raises:
         InvalidInput: layers of a group differ in heads or neurons.
     """
-    smaller = ElasticTransformer(
-        replace(model.shape, layers_per_group=group),
-        model.sizes,
-        dropout=model.dropout,
-        weight_bits=model.weight_bits,
-    )
+    smaller = blank(model, replace(model.shape, layers_per_group=group))
     weights: dict[str, Tensor] = model.state_dict()
     count = model.sizes.num_layers
 
@@ -51,8 +46,10 @@ def with_shared_layers(
         first = int(place) * group
         members = range(first, min(first + group, count))
         own = [weights[f"layers.{layer}.{part}"] for layer in members]
+        if start == "first":
+            return own[0]
         mean: Tensor = torch.stack(own).mean(0)
-        return own[0] if start == "first" else mean
+        return mean
 
     smaller.load_state_dict({name: started(name) for name in smaller.state_dict()})
     return smaller.train(model.training)

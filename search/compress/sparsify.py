@@ -213,10 +213,7 @@ def _magnitude(model: ElasticTransformer, _data: StageData) -> Scores:
 def _wanda(model: ElasticTransformer, data: StageData) -> Scores:
     """|weight| times the norm of its input (Sun et al., arXiv 2306.11695, equation 1)."""
     norms = InputNorms(model)
-    model.eval()
-    with torch.no_grad(), around_linears(model, norms.around):
-        for batch, _ in data.batches_for(model):
-            model(batch)
+    data.read_under(model, norms.around)
     return {
         name: size * norms[name].to(size.device) for name, size in _magnitude(model, data).items()
     }

@@ -129,7 +129,7 @@ def where_trained(model: ElasticTransformer) -> ElasticTransformer:
     """The model, or a copy of it where students are trained: they ask it at every step."""
     device = training_device()
     is_there = next(model.parameters()).device.type == device.type
-    return model if is_there else copied(model).to(device)
+    return model if is_there else copy_to_train(model)
 
 
 def _preceded(losses_at: LossesAt, before_step: BeforeStep) -> LossesAt:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from search.compress.configs import TrimVocabularyConfig
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, blank
 from search.compress.pieces import Spec, kept_ids
 from search.compress.suitability import check_suits
 from search.errors import InvalidInput
@@ -54,12 +54,7 @@ def with_words(model: ElasticTransformer, kept: Tensor) -> ElasticTransformer:
     """A copy whose word i is the model's `kept[i]`, in its head too where that says words."""
     shape = model.shape
     says_words = shape.task == "language-modelling"
-    smaller = ElasticTransformer(
-        with_vocabulary(shape, len(kept)),
-        model.sizes,
-        dropout=model.dropout,
-        weight_bits=model.weight_bits,
-    )
+    smaller = blank(model, with_vocabulary(shape, len(kept)))
     tables = {"embeddings.word.weight"} | ({"head.weight"} if says_words else set())
     weights = {
         name: weight[kept] if name in tables else weight
