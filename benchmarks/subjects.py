@@ -14,7 +14,7 @@ from benchmarks.small_search import num_steps, sort_units_, train
 from examples.movie_reviews.prepare import prepare_data
 from predictors.workload import Workload
 from search.compress.distill import TaskData
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, rows_read_by
 from search.data.dataset import read_dataset
 from search.model.checkpoint import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, read_json
 from search.model.importing import import_model
@@ -57,9 +57,7 @@ class Subject:
 
     def rows_for(self, network: Compressed, split: str) -> Rows:
         """A split in the ids of the network's own vocabulary."""
-        rows = self.rows[split]
-        task = replace(self.data.task, train=rows, validation=rows)
-        return replace(self.data, task=task).read_by(network).task.validation
+        return rows_read_by(network, self.rows[split], self.data.tokenizer)
 
 
 def movies(folder: Path, *, is_quick: bool) -> SmallJob:

@@ -23,6 +23,7 @@ from search.model.linears import Around, around_linears
 from search.model.transformer import Batch, ElasticTransformer
 from search.shape import ModelShape
 from search.space import SubnetConfig
+from search.training.batches import TokenRows
 from search.training.loop import LossesAt, TrainingRun
 from search.training.order import BatchOrder
 from search.training.rows import Rows
@@ -206,20 +207,37 @@ class StageData:
 
     def read_by(self, network: Compressed) -> Self:
         """The same, in the ids of the network's own vocabulary."""
-        kept = network.kept_tokens
-        if kept is None:
+        if network.kept_tokens is None:
             return self
-        if self.tokenizer is None:
-            raise InvalidInput("data.tokenizer", "is needed for a vocabulary that was trimmed")
-        rereading = Rereading.of(self.tokenizer, kept, network.model.shape)
+        rereading, tokenizer = _rereading(network, self.tokenizer)
         return replace(
             self,
             task=rereading.task(self.task),
-            tokenizer=trimmed_tokenizer(self.tokenizer, kept.tolist()),
+            tokenizer=trimmed_tokenizer(tokenizer, network.kept_tokens.tolist()),
         )
 
     def num_steps(self, epochs: float) -> int:
         return max(1, round(epochs * len(self.task.train) / self.task.batch_size))
+
+
+def rows_read_by(network: Compressed, rows: Rows, tokenizer: Spec | None) -> Rows:
+    """Rows in the ids of the network's own vocabulary.
+
+    Args:
+        tokenizer: the one that made the rows; only a vocabulary that was trimmed needs it.
+    """
+    if network.kept_tokens is None:
+        return rows
+    assert isinstance(rows, TokenRows)
+    rereading, _ = _rereading(network, tokenizer)
+    return rereading.reread(rows).rows
+
+
+def _rereading(network: Compressed, tokenizer: Spec | None) -> tuple[Rereading, Spec]:
+    assert network.kept_tokens is not None
+    if tokenizer is None:
+        raise InvalidInput("data.tokenizer", "is needed for a vocabulary that was trimmed")
+    return Rereading.of(tokenizer, network.kept_tokens, network.model.shape), tokenizer
 
 
 def apply_masks_(model: ElasticTransformer, masks: Masks) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from search.compress.checkpoint import load_compressed, save_compressed
 from search.compress.configs import QuantizeConfig
-from search.compress.network import Compressed, StageData
+from search.compress.network import Compressed, StageData, rows_read_by
 from search.compress.recipe import CompressionRecipe, StageConfig
 from search.compress.stages import apply_stage
 from search.compress.suitability import is_simulated
@@ -147,7 +147,7 @@ def figures_of(network: Compressed, data: StageData, latency_of: LatencyOf | Non
     sizes, rows = subnet.renumbered(), data.task.validation
     kept = network.kept_tokens
     with network.running() as model:
-        quality = evaluate(model, data.read_by(network).task.validation, sizes).value
+        quality = evaluate(model, rows_read_by(network, rows, data.tokenizer), sizes).value
     return Figures(
         quality=quality,
         latency_ms=None if latency_of is None else latency_of(network),

@@ -10,11 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from search.compress.checkpoint import load_compressed
-from search.compress.network import Compressed
+from search.compress.network import Compressed, rows_read_by
 from search.compress.pieces import Spec, trimmed_tokenizer
-from search.compress.rereading import Rereading
 from search.shape import ModelShape
-from search.training.batches import TokenRows
 from search.training.rows import Rows
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows
@@ -34,10 +32,7 @@ def rows_for(ctx: JobContext, state: State, network: Compressed, sha256: str) ->
     rows = load_rows(ctx, sha256)
     if network.kept_tokens is None:
         return rows
-    assert isinstance(rows, TokenRows)
-    spec = tokenizer_spec(ctx, state)
-    assert spec is not None
-    return Rereading.of(spec, network.kept_tokens, network.model.shape).reread(rows).rows
+    return rows_read_by(network, rows, tokenizer_spec(ctx, state))
 
 
 def tokenizer_spec(ctx: JobContext, state: State) -> Spec | None:
