@@ -31,7 +31,7 @@ from workers.steps.package import check_file, refuse_two_files
 from workers.steps.shortlist import next_target
 from workers.steps.sources import stage_data
 from workers.steps.state import Look, Recipe, StageOutcome, StageRecord, StageTraining, State
-from workers.steps.training import SliceEnded, StageSlices, drop_checkpoint
+from workers.steps.training import SliceEnded, StageSlices, without_checkpoint
 
 # The last attempt of a step is there to give up one stage rather than the job.
 MAX_TRIES = MAX_ATTEMPTS - 1
@@ -41,9 +41,7 @@ TAKEN_BACK = "taken back: no later stage made up for the quality that it cost"
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("finish")
     set_threads(ctx)
-    state = State.parse(ctx.input)
-    drop_checkpoint(ctx, state.checkpoint)
-    state = state.updated(checkpoint=None)
+    state = without_checkpoint(ctx, State.parse(ctx.input))
     recipe = state.target.recipe
     if recipe is None:
         return _again(_begun(ctx, state))

@@ -18,7 +18,7 @@ from workers.steps.data import load_network, set_threads
 from workers.steps.export import PARITY_ROWS, next_step
 from workers.steps.network import is_as_predicted, network_of, rows_for, with_vocabulary_of
 from workers.steps.state import StageRecord, State, Target
-from workers.steps.training import drop_checkpoint
+from workers.steps.training import without_checkpoint
 
 QUANTIZED_KEY = "quantized"
 
@@ -26,9 +26,7 @@ QUANTIZED_KEY = "quantized"
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("finish")
     set_threads(ctx)
-    state = State.parse(ctx.input)
-    drop_checkpoint(ctx, state.checkpoint)
-    state = state.updated(checkpoint=None)
+    state = without_checkpoint(ctx, State.parse(ctx.input))
     if state.baseline_onnx is None:
         state = _export_unsearched(ctx, state)
     for index, target in enumerate(state.targets):

@@ -14,7 +14,7 @@ from service.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
 from workers.steps.state import State
-from workers.steps.training import drop_checkpoint
+from workers.steps.training import without_checkpoint
 
 IMPORTANCE_BATCHES = 12
 RANKING_ROWS = 256
@@ -24,8 +24,7 @@ MAX_DIFFERENCE = 1e-3
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("supernet")
     set_threads(ctx)
-    state = State.parse(ctx.input)
-    drop_checkpoint(ctx, state.checkpoint)
+    state = without_checkpoint(ctx, State.parse(ctx.input))
     model = load_network(ctx, state, state.blobs.teacher)
     order = BatchOrder(load_rows(ctx, state.blobs.train), ctx.spec.training.batch_size, ctx.seed)
     num_batches = min(IMPORTANCE_BATCHES, order.steps_per_epoch)
@@ -54,6 +53,5 @@ def run(ctx: JobContext) -> StepResult:
     state = state.updated(
         blobs=state.blobs.updated(teacher=ctx.put_blob(path)),
         space=state.search_space.with_layer_order(layer_order).to_dict(),
-        checkpoint=None,
     )
     return StepResult(next=NewStep(kind="supernet", input=state.dump()))

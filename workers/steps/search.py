@@ -10,13 +10,12 @@ from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
 from workers.steps.searching import EARLIER, SOURCE, GenerationRun, recall
 from workers.steps.state import State
-from workers.steps.training import drop_checkpoint
+from workers.steps.training import without_checkpoint
 
 
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("search")
-    state = State.parse(ctx.input)
-    drop_checkpoint(ctx, state.checkpoint)
+    state = without_checkpoint(ctx, State.parse(ctx.input))
     generation = GenerationRun.of(ctx, state, Evaluator(ctx, state), SOURCE, state.generation)
     if state.generation == 0:
         recall(ctx, generation.evaluator, generation.task)
@@ -28,7 +27,7 @@ def run(ctx: JobContext) -> StepResult:
         return StepResult(next=again)
     _announce(ctx, state.generation)
     search = ctx.spec.search
-    state = state.updated(generation=state.generation + 1, checkpoint=None)
+    state = state.updated(generation=state.generation + 1)
     is_over = state.generation == search.generations or children.count < search.population
     kind = "baseline" if is_over else "search"
     return StepResult(next=NewStep(kind=kind, input=state.dump()))

@@ -19,7 +19,7 @@ from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads, task_data
 from workers.steps.latencies import Latencies
 from workers.steps.state import StageRecord, State
-from workers.steps.training import drop_checkpoint, loss_of, settings_of
+from workers.steps.training import loss_of, settings_of, without_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ class Raced:
 def run(ctx: JobContext) -> StepResult:
     ctx.stage("finish")
     set_threads(ctx)
-    state = State.parse(ctx.input)
-    drop_checkpoint(ctx, state.checkpoint)
-    state = state.updated(checkpoint=None)
+    state = without_checkpoint(ctx, State.parse(ctx.input))
     candidates = choose_candidates(ctx, state)
     if not candidates:
         return _give_up(ctx, state)
@@ -181,8 +179,10 @@ def _race(ctx: JobContext, state: State, candidates: list[Choice]) -> Iterator[R
         distillation.run.advance(distillation.losses_at, should_stop=ctx.should_abort)
         ctx.check_abort()
         scores = [evaluate_rows(student, rows, subnet.renumbered()) for rows in unseen]
-        chosen_by = quality_of(joined(scores), state.model_shape)
-        yield Raced(candidate, student, distillation.quality(), chosen_by)
+        quality, chosen_by = (
+            quality_of(found, state.model_shape) for found in (scores[0], joined(scores))
+        )
+        yield Raced(candidate, student, quality, chosen_by)
 
 
 def _give_up(ctx: JobContext, state: State) -> StepResult:

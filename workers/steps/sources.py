@@ -41,11 +41,14 @@ def with_sources(ctx: JobContext, state: State) -> State:
     """
     if ctx.spec.unlabelled is not None:
         state = _with_unlabelled(ctx, state)
+    if not ctx.spec.teachers:
+        return state
+    shape, tokenizer = state.model_shape, tokenizer_spec(ctx, state)
+    read = [load_rows(ctx, s) for s in (state.blobs.train, state.blobs.unlabelled) if s]
     for name, source in ctx.spec.teachers.items():
         facts = read_facts(link_upload(ctx, source.upload), ctx.spec.task)
-        field, shape = f"teachers.{name}", state.model_shape
-        for sha256 in filter(None, (state.blobs.train, state.blobs.unlabelled)):
-            check_reads(field, facts, shape, load_rows(ctx, sha256), tokenizer_spec(ctx, state))
+        for rows in read:
+            check_reads(f"teachers.{name}", facts, shape, rows, tokenizer)
         check_for_stages(ctx.spec, name, facts, shape, state.label_names)
     return state
 

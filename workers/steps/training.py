@@ -21,7 +21,7 @@ from search.training.sampling import Sampling
 from service.job_spec import TrainingSpec
 from workers.context import JobContext
 from workers.steps.data import set_threads
-from workers.steps.state import Checkpoint, StageTraining
+from workers.steps.state import Checkpoint, StageTraining, State
 
 
 def num_steps(epochs: float, steps_per_epoch: int) -> int:
@@ -164,11 +164,13 @@ def run_slice(
     return Checkpoint(current=ctx.put_blob(path), stale=checkpoint.current if checkpoint else None)
 
 
-def drop_checkpoint(ctx: JobContext, checkpoint: Checkpoint | None) -> None:
+def without_checkpoint(ctx: JobContext, state: State) -> State:
     """Called by the step after the one that ended a run: nothing goes on from it any more."""
-    if checkpoint is not None:
-        for sha256 in {checkpoint.current, checkpoint.stale} - {None}:
-            ctx.store.delete(str(sha256))
+    if state.checkpoint is None:
+        return state
+    for sha256 in {state.checkpoint.current, state.checkpoint.stale} - {None}:
+        ctx.store.delete(str(sha256))
+    return state.updated(checkpoint=None)
 
 
 def _stopper(

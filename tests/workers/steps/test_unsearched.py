@@ -6,6 +6,7 @@ from search.compress.distill import Distillation
 from search.space import SubnetConfig
 from search.training.evaluate import Quality
 from tests.workers.steps.conftest import WholeJob
+from workers.steps import shortlist
 from workers.steps.state import State
 
 
@@ -16,13 +17,14 @@ def finished(whole_job: WholeJob, bound: float, quality: float) -> State:
         bound: times what the whole job's first target allowed.
     """
 
-    def judged(_self: Distillation) -> Quality:
+    def judged(*_: object) -> Quality:
         return Quality(value=quality, loss=1.0, num_rows=10, metric="accuracy")
 
     given = whole_job.step("search").input["targets"][0]
     target = {**given, "bound_ms": bound * given["bound_ms"], "profiles": [0]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Distillation, "quality", judged)
+        patch.setattr(shortlist, "quality_of", judged)
         job = whole_job.again_from("search", {"budget_ratio": 1.0}, targets=[target])
         return State.parse(whole_job.workshop.run_until(job, "package").input)
 
