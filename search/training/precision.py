@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -42,10 +42,8 @@ def choose_precision(wanted: str, shape: ModelShape, device: torch.device = CPU)
     if wanted != "auto":
         return wanted
     candidates = ("fp32", "bf16") if device.type == "cpu" else ("fp32", "tf32", "bf16")
-    times = {
-        precision: min(_pass_seconds(precision, shape, device) for _ in range(3))
-        for precision in candidates
-    }
+    seconds_in = _timed_layer(shape, device)
+    times = {precision: min(seconds_in(precision) for _ in range(3)) for precision in candidates}
     fastest = min(times, key=times.__getitem__)
     return fastest if times[fastest] < MUST_GAIN * times["fp32"] else "fp32"
 
@@ -66,8 +64,9 @@ def products_in(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _pass_seconds(precision: str, shape: ModelShape, device: torch.device) -> float:
-    """Forwards and backwards through one layer of the model, its casts and small kernels too."""
+def _timed_layer(shape: ModelShape, device: torch.device) -> Callable[[str], float]:
+    """Seconds forwards and backwards through one layer of the model in a precision, its casts and
+    small kernels too. The first time in each takes longer."""
     one = replace(shape, num_layers=1)
     num_tokens = min(PROBE_TOKENS, shape.max_seq_len)
     layer = Layer(one, one.embed_dim, one.num_heads, one.ffn_dim).to(device)
@@ -78,15 +77,14 @@ def _pass_seconds(precision: str, shape: ModelShape, device: torch.device) -> fl
     shared = Pass(SubnetConfig.full(one), bias, rotary, None, None)
     x_BTD = torch.randn(*mask.shape, one.embed_dim, device=device)
 
-    def run() -> None:
-        with autocast(precision, device):
-            output, _ = layer(x_BTD, 0, shared, F.linear, lambda x: x)
-        torch.autograd.backward(output.float().mean())
-
-    with products_in(precision):
-        run()
+    def seconds_in(precision: str) -> float:
         start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        with products_in(precision):
+            with autocast(precision, device):
+                output, _ = layer(x_BTD, 0, shared, F.linear, lambda x: x)
+            torch.autograd.backward(output.float().mean())
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
         return time.perf_counter() - start
+
+    return seconds_in

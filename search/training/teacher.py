@@ -49,6 +49,10 @@ def kept_bytes(
     return tokens * per_token + 4 * answers * (shape.num_labels or shape.embed_dim)
 
 
+Tokens = tuple[Tensor, Tensor]
+"""Of a batch, where its tokens are kept, and which of them are no padding: (rows, tokens) each."""
+
+
 class LiveTeacher:
     """Asks the teacher for every batch: its forward pass, and no memory."""
 
@@ -98,22 +102,24 @@ class TeacherOutputs:
         with torch.no_grad():
             for places, batch in ordered_batches(rows):
                 output = _asked(teacher, to_device(batch, self._device), attention=attention)
+                tokens = self._tokens_of(places, batch)
                 for name, values in self._to_keep(output).items():
-                    self._store(name, values, places, len(rows))
+                    self._store(name, values, places, tokens, len(rows))
 
     def __call__(self, places: list[int], batch: Batch) -> Output:
         """As the teacher itself would answer, where the batch is; layers that were not kept are
         empty tensors."""
+        tokens = self._tokens_of(places, batch)
         hidden = [torch.empty(0)] * (self._teacher.sizes.num_layers + 1)
         for layer in self._layers:
-            hidden[layer + 1] = self._padded(f"hidden/{layer}", places, batch).float()
+            hidden[layer + 1] = self._padded(f"hidden/{layer}", tokens).float()
         relations: tuple[Tensor, ...] = ()
         if self._has_relations:
             relations = tuple(
-                self._padded(name, places, batch).float().transpose(1, 2) for name in _RELATIONS
+                self._padded(name, tokens).float().transpose(1, 2) for name in _RELATIONS
             )
-        attention = self._attention(places, batch)
-        found = Output(self._logits(places, batch), tuple(hidden), relations, attention)
+        attention = self._attention(tokens)
+        found = Output(self._logits(places, batch, tokens), tuple(hidden), relations, attention)
         return found.to(batch.inputs.device)
 
     @property
@@ -134,7 +140,9 @@ class TeacherOutputs:
             return kept | {"last": output.hidden[-1]}
         return kept | {"logits": output.logits}
 
-    def _store(self, name: str, values: Tensor, places: list[int], num_rows: int) -> None:
+    def _store(
+        self, name: str, values: Tensor, places: list[int], tokens: Tokens, num_rows: int
+    ) -> None:
         has_tokens = self._has_tokens(name)
         if name not in self._kept:
             size = (int(self._offsets[-1]), *values.shape[2:])
@@ -142,7 +150,7 @@ class TeacherOutputs:
             self._kept[name] = torch.empty(shape, dtype=values.dtype, device=self._store_device)
         kept, values = self._kept[name], values.to(self._store_device)
         if has_tokens:
-            tokens_RT, is_real_RT = self._tokens_of(places, values.shape[1])
+            tokens_RT, is_real_RT = tokens
             kept[tokens_RT[is_real_RT]] = values[is_real_RT]
         else:
             kept[places] = values
@@ -150,36 +158,35 @@ class TeacherOutputs:
     def _has_tokens(self, name: str) -> bool:
         return name != "logits" or self._shape.answers_per_token
 
-    def _attention(self, places: list[int], batch: Batch) -> tuple[tuple[Tensor, ...], ...]:
+    def _attention(self, tokens: Tokens) -> tuple[tuple[Tensor, ...], ...]:
         if not self._has_attention:
             return ()
         found: list[tuple[Tensor, ...]] = [()] * self._teacher.sizes.num_layers
         for layer in self._layers:
-            parts = (self._padded(f"{name}/{layer}", places, batch) for name in _ATTENTION)
+            parts = (self._padded(f"{name}/{layer}", tokens) for name in _ATTENTION)
             found[layer] = tuple(part.float().transpose(1, 2) for part in parts)
         return tuple(found)
 
-    def _logits(self, places: list[int], batch: Batch) -> Tensor:
+    def _logits(self, places: list[int], batch: Batch, tokens: Tokens) -> Tensor:
         if self._shape.task == "language-modelling":
-            last_BTD = self._padded("last", places, batch)
+            last_BTD = self._padded("last", tokens)
             shared = Pass(self._teacher.sizes, torch.empty(0), None, None, None)
             with torch.no_grad():
                 return self._teacher.answer(last_BTD, batch, shared)
         if self._shape.answers_per_token:
-            return self._padded("logits", places, batch)
+            return self._padded("logits", tokens)
         return self._kept["logits"][places].to(self._device)
 
-    def _padded(self, name: str, places: list[int], batch: Batch) -> Tensor:
+    def _padded(self, name: str, tokens: Tokens) -> Tensor:
         """Of every token of a batch, (rows, tokens, ...); zeros where the batch has padding."""
-        tokens_RT, is_real_RT = self._tokens_of(places, batch.attention_mask.shape[1])
+        tokens_RT, is_real_RT = tokens
         padded = self._kept[name][tokens_RT]
         padded[~is_real_RT] = 0
         return padded.to(self._device)
 
-    def _tokens_of(self, places: list[int], width: int) -> tuple[Tensor, Tensor]:
-        """Where a batch's tokens are kept, and which of them are no padding: (rows, width)."""
+    def _tokens_of(self, places: list[int], batch: Batch) -> Tokens:
         starts, ends = self._offsets[places], self._offsets[[place + 1 for place in places]]
-        tokens_RT = starts[:, None] + torch.arange(width)
+        tokens_RT = starts[:, None] + torch.arange(batch.attention_mask.shape[1])
         is_real_RT = tokens_RT < ends[:, None]
         tokens_RT = tokens_RT.clamp(max=int(self._offsets[-1]) - 1)
         return tokens_RT.to(self._store_device), is_real_RT.to(self._store_device)
