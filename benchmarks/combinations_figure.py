@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,17 @@ def draw_combinations(
     figure = Figure(figsize=(14, 6.4), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a screen, and without pyplot's global state
     left, right = figure.subplots(1, 2, sharey=True)
-    lowest = _lowest([_height(one, family["metric"]) for _, one in points])
-    for axes, name, scale, label in (
-        (left, "p50_ms", 1.0, "p50 latency, ms (log scale)"),
-        (right, "gzip_bytes", 1e-6, "MB of the file, gzipped (log scale)"),
-    ):
-        _scatter(axes, points, family["metric"], name, scale, lowest)
-        axes.set_xlabel(label)
-    is_likelihood = family["metric"] == "log_likelihood"
+    metric = family["metric"]
+    lowest = _lowest([_height(one, metric) for _, one in points])
+    panels = [
+        _Panel(axes, points, metric, name, scale, lowest)
+        for axes, name, scale in ((left, "p50_ms", 1.0), (right, "gzip_bytes", 1e-6))
+    ]
+    for panel in panels:
+        panel.scatter()
+    left.set_xlabel("p50 latency, ms (log scale)")
+    right.set_xlabel("MB of the file, gzipped (log scale)")
+    is_likelihood = metric == "log_likelihood"
     left.set_ylabel("perplexity (log scale, downwards)" if is_likelihood else "accuracy, %")
     handles = [
         left.scatter([], [], color=COLOURS[group], s=40, label=LABELS[group]) for group in LABELS
@@ -63,78 +67,79 @@ def draw_combinations(
     figure.legend(handles=handles, loc="outside lower center", ncols=len(LABELS), frameon=False)
     figure.suptitle(f"{title}: every recipe by its number in the table", fontsize=12)
     figure.canvas.draw()
-    for axes, name, scale in ((left, "p50_ms", 1.0), (right, "gzip_bytes", 1e-6)):
-        _number(axes, points, family["metric"], name, scale, lowest)
+    for panel in panels:
+        panel.number()
     figure.savefig(path, dpi=110)
 
 
-def _scatter(
-    axes: Axes,
-    points: Sequence[tuple[int, Mapping[str, Any]]],
-    metric: str,
-    name: str,
-    scale: float,
-    lowest: float,
-) -> None:
-    for _, one in points:
-        height = _height(one, metric)
-        axes.scatter(
-            one[name] * scale,
-            max(height, lowest),
-            s=46,
-            marker="v" if height < lowest else "o",
-            color=COLOURS[one["group"]],
-            edgecolor="white",
-            linewidth=0.6,
-            zorder=3,
-        )
-    places = sorted((one[name] * scale, _height(one, metric)) for _, one in points)
-    best = np.maximum.accumulate([height for _, height in places])
-    axes.step(
-        [x for x, _ in places],
-        np.maximum(best, lowest),
-        where="post",
-        color="#999999",
-        linewidth=0.8,
-        zorder=1,
-    )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(_ticks([x for x, _ in places])))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    if metric == "log_likelihood":
-        axes.yaxis.set_major_formatter(lambda height, _: f"{math.exp(-height):.0f}")
-    axes.grid(alpha=0.25)
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Points at `name` times `scale` and at their quality, no lower than `lowest`."""
 
+    axes: Axes
+    points: Sequence[tuple[int, Mapping[str, Any]]]
+    metric: str
+    name: str
+    scale: float
+    lowest: float
 
-def _number(
-    axes: Axes,
-    points: Sequence[tuple[int, Mapping[str, Any]]],
-    metric: str,
-    name: str,
-    scale: float,
-    lowest: float,
-) -> None:
-    """Numbers beside the points, where no other point or number is."""
-    xy = [(one[name] * scale, max(_height(one, metric), lowest)) for _, one in points]
-    spots = axes.transData.transform(xy)
-    taken = list(spots)
-    for (number, one), data, spot in zip(points, xy, spots, strict=True):
-        place = _free_place(spot, taken)
-        taken.append(place)
-        offset = (place - spot) * 72 / axes.figure.dpi
-        axes.annotate(
-            str(number),
-            data,
-            xytext=(float(offset[0]), float(offset[1])),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=COLOURS[one["group"]],
-            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "shrinkB": 3},
-            zorder=4,
+    def scatter(self) -> None:
+        axes = self.axes
+        places = [self._place(one) for _, one in self.points]
+        for (_, one), (x, height) in zip(self.points, places, strict=True):
+            axes.scatter(
+                x,
+                max(height, self.lowest),
+                s=46,
+                marker="v" if height < self.lowest else "o",
+                color=COLOURS[one["group"]],
+                edgecolor="white",
+                linewidth=0.6,
+                zorder=3,
+            )
+        places.sort()
+        best = np.maximum.accumulate([height for _, height in places])
+        axes.step(
+            [x for x, _ in places],
+            np.maximum(best, self.lowest),
+            where="post",
+            color="#999999",
+            linewidth=0.8,
+            zorder=1,
         )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(_ticks([x for x, _ in places])))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        if self.metric == "log_likelihood":
+            axes.yaxis.set_major_formatter(lambda height, _: f"{math.exp(-height):.0f}")
+        axes.grid(alpha=0.25)
+
+    def number(self) -> None:
+        """Numbers beside the points, where no other point or number is."""
+        places = [self._place(one) for _, one in self.points]
+        xy = [(x, max(height, self.lowest)) for x, height in places]
+        spots = self.axes.transData.transform(xy)
+        taken = list(spots)
+        for (number, one), data, spot in zip(self.points, xy, spots, strict=True):
+            place = _free_place(spot, taken)
+            taken.append(place)
+            offset = (place - spot) * 72 / self.axes.figure.dpi
+            self.axes.annotate(
+                str(number),
+                data,
+                xytext=(float(offset[0]), float(offset[1])),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=COLOURS[one["group"]],
+                arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "shrinkB": 3},
+                zorder=4,
+            )
+
+    def _place(self, one: Mapping[str, Any]) -> tuple[float, float]:
+        return one[self.name] * self.scale, _height(one, self.metric)
 
 
 def _free_place(spot: Pixels, taken: Sequence[Pixels]) -> Pixels:

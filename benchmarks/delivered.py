@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,12 @@ from benchmarks.exported import ExportedNetwork, measure_session
 from benchmarks.kept import Kept
 from benchmarks.pipeline import SEED
 from benchmarks.subjects import Subject
+from search.compress.files import write_file
 from search.compress.network import Compressed
 from search.compress.vocabulary import with_vocabulary
-from search.export.external import save_onnx
-from search.export.graph import build_onnx
-from search.export.half import halve_
 from search.export.package import export_onnx
 from search.export.parity import compare
 from search.export.running import evaluate_file, file_answers
-from search.model.extract import to_arrays
 from search.space import SubnetConfig
 from search.training.evaluate import few, predict
 from search.training.tasks import task_of
@@ -148,21 +145,11 @@ def compared(one: Delivered, original: Delivered, subject: Subject, split: str) 
 
 
 def _write(network: Compressed, path: Path, phase: str = "encode") -> None:
-    _WRITERS.get(network.format or "", _write_plain)(network, path, phase)
-
-
-def _write_plain(network: Compressed, path: Path, phase: str) -> None:
     """What a runtime for processors reads; weights of few bits stand in it as they round."""
-    export_onnx(network.model, network.subnet, path, phase=phase)
-
-
-def _write_halves(network: Compressed, path: Path, phase: str) -> None:
-    model = network.model
-    graph = build_onnx(model.shape, model.sizes, to_arrays(model), phase=phase)
-    save_onnx(halve_(graph), path)
-
-
-_WRITERS: Mapping[str, Callable[[Compressed, Path, str], None]] = {"fp16": _write_halves}
+    if network.format == "fp16":
+        write_file(network, path, phase=phase)
+    else:
+        export_onnx(network.model, network.subnet, path, phase=phase)
 
 
 def _timed(network: Compressed, subject: Subject, file: Path) -> Path:

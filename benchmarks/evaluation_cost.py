@@ -24,13 +24,13 @@ import torch
 from benchmarks.common import report_result
 from benchmarks.hardware_awareness import learn_device, load_supernet, state_of
 from benchmarks.movie_supernet import MovieSupernet, read_rows
+from benchmarks.small_search import latency_task
+from benchmarks.whole_search import search_whole
 from predictors.workload_predictor import WorkloadPredictor
-from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
 from search.halving import Rivals
 from search.model.extract import extract
 from search.objectives import LATENCY, QUALITY, Floats, to_losses
 from search.pareto import hypervolume
-from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import evaluate
 from search.training.judging import Judged, in_fair_order, judge
@@ -163,33 +163,24 @@ class _Study:
         judged_by: Callable[[Sequence[SubnetConfig], Rivals | None], list[Judged]],
         spent: Spent,
     ) -> None:
-        task = self._task()
-        records: list[EvaluatedGenotype] = []
         whole: list[tuple[SubnetConfig, Judged]] = []
-        for generation in range(self._effort.generations):
-            children = ask_generation(
-                task,
-                records,
-                SAMPLERS[sampler],
-                generation=generation,
-                population=self._effort.population,
-                seed=SEED,
-            )
-            subnets = [child.subnet for child in children]
+
+        def qualities_of(subnets: Sequence[SubnetConfig]) -> list[float]:
             judged = judged_by(subnets, self._rivals(whole))
-            whole += [
-                pair
-                for pair in zip(subnets, judged, strict=True)
-                if pair[1].num_rows == len(self._sample)
-            ]
-            for index, (child, one) in enumerate(zip(children, judged, strict=True)):
-                spent.found[child.subnet] = one.quality
-                values = task.values_of(child.subnet, {"quality": one.quality})
-                records.append(
-                    EvaluatedGenotype(
-                        generation=generation, index=index, genotype=child.genotype, values=values
-                    )
-                )
+            pairs = list(zip(subnets, judged, strict=True))
+            whole.extend(pair for pair in pairs if pair[1].num_rows == len(self._sample))
+            spent.found.update((subnet, one.quality) for subnet, one in pairs)
+            return [one.quality for one in judged]
+
+        loosest_ms = LOOSEST_RATIO * self._predictor.reference_ms
+        search_whole(
+            latency_task(self._space, self._predictor, loosest_ms),
+            sampler,
+            qualities_of,
+            population=self._effort.population,
+            generations=self._effort.generations,
+            seed=SEED,
+        )
 
     def _rivals(self, whole: Sequence[tuple[SubnetConfig, Judged]]) -> Rivals | None:
         if not whole:
@@ -198,15 +189,6 @@ class _Study:
             costs=self._latencies_ms([subnet for subnet, _ in whole]),
             scores=np.stack([one.scores for _, one in whole]),
             qualities=np.array([one.quality for _, one in whole]),
-        )
-
-    def _task(self) -> SearchTask:
-        loosest_ms = LOOSEST_RATIO * self._predictor.reference_ms
-        return SearchTask(
-            space=self._space,
-            objectives=(LATENCY, QUALITY),
-            known=self._latencies_ms,
-            are_feasible=lambda s: np.asarray(self._predictor.predict(s).mean_ms <= loosest_ms),
         )
 
     def _latencies_ms(self, subnets: Sequence[SubnetConfig]) -> Floats:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from benchmarks.common import MINILM, report_result
@@ -34,16 +33,16 @@ from benchmarks.equal_terms import Bools, Point, geometric_mean, paired_points, 
 from benchmarks.kept import Judged, Kept
 from benchmarks.local_device import fit_predictor, measure_networks, weight_bits
 from benchmarks.movie_supernet import BATCH_SIZE, MovieSupernet, read_rows, trained
+from benchmarks.small_search import latency_task
+from benchmarks.whole_search import search_whole
 from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.baselines import hardware_agnostic, uniform_networks
 from search.choosing import believed_qualities, shortlist
 from search.compress.distill import Distillation, TaskData
 from search.costs import flops
-from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
+from search.evolution import SearchTask
 from search.model.extract import extract
-from search.objectives import LATENCY, QUALITY, Floats
-from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import evaluate, evaluate_rows, quality_of
 from search.training.precision import choose_precision
@@ -214,7 +213,7 @@ class _Study:
 
     def _find(self, method: str, space: SearchSpace) -> list[SubnetConfig]:
         """Evaluated networks of the space, as many for every method."""
-        task = self._task(space)
+        task = latency_task(space, self._predictor, self._loosest_ms)
         count = self._effort.population * self._effort.generations
         if method == "uniform":
             found = uniform_networks(task, count)
@@ -231,42 +230,20 @@ class _Study:
         print(f"{space.precision} {method}: {len(found)} networks", flush=True)
         return found
 
-    def _task(self, space: SearchSpace) -> SearchTask:
-        def known(subnets: Sequence[SubnetConfig]) -> Floats:
-            return self._predictor.predict(subnets).mean_ms.reshape(-1, 1)
-
-        def are_feasible(subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.bool_]:
-            return np.asarray(self._predictor.predict(subnets).mean_ms <= self._loosest_ms)
-
-        return SearchTask(
-            space=space, objectives=(LATENCY, QUALITY), known=known, are_feasible=are_feasible
-        )
-
     def _searched(self, task: SearchTask, sampler: str) -> list[SubnetConfig]:
-        records: list[EvaluatedGenotype] = []
-        found: list[SubnetConfig] = []
-        for generation in range(self._effort.generations):
-            children = ask_generation(
-                task,
-                records,
-                SAMPLERS[sampler],
-                generation=generation,
-                population=self._effort.population,
-                seed=SEED,
-            )
-            self._judge([child.subnet for child in children])
-            for index, child in enumerate(children):
-                quality = self._known[child.subnet]
-                found.append(child.subnet)
-                records.append(
-                    EvaluatedGenotype(
-                        generation=generation,
-                        index=index,
-                        genotype=child.genotype,
-                        values=task.values_of(child.subnet, {"quality": quality}),
-                    )
-                )
-        return found
+        def qualities_of(subnets: Sequence[SubnetConfig]) -> list[float]:
+            self._judge(subnets)
+            return [self._known[subnet] for subnet in subnets]
+
+        found = search_whole(
+            task,
+            sampler,
+            qualities_of,
+            population=self._effort.population,
+            generations=self._effort.generations,
+            seed=SEED,
+        )
+        return [subnet for subnet, _ in found]
 
     def _judge(self, subnets: Sequence[SubnetConfig]) -> None:
         """With the weights that they inherit, on the search split."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -54,8 +55,8 @@ def int8_variants(
         model = network.model
         own = Compressed(model, network.subnet.with_precision("fp32"))
         own_file = deliver(f"{made}, in fp32", own, f"{_key(made)}-fp32")
-        for count in range(MAX_FLOAT_LAYERS + 1):
-            sizes = with_float_layers(model, some, count)
+        choices = islice(with_float_layers(model, some), MAX_FLOAT_LAYERS + 1)
+        for count, sizes in enumerate(choices):
             kept = tuple(network.subnet.layers[place] for place in sizes.float_layers)
             subnet = replace(network.subnet.with_precision("int8"), float_layers=kept)
             name = f"{made}, int8" + (f", {count} of the layers in fp32" if count else "")
@@ -101,16 +102,18 @@ def cosines(ours: Tensor, theirs: Tensor) -> dict[str, float]:
     return {"mean": float(found.mean()), "p1": float(found.quantile(0.01))}
 
 
-def with_float_layers(model: ElasticTransformer, rows: Rows, count: int) -> SubnetConfig:
-    """int8 but for `count` layers: those that bring the vectors nearest to fp32's, one by one."""
+def with_float_layers(model: ElasticTransformer, rows: Rows) -> Iterator[SubnetConfig]:
+    """int8; then but for one layer more each time: that which brings the vectors nearest to
+    fp32's."""
     encoder = as_encoder(model)
     wanted = predict(encoder, rows)
     sizes = model.sizes.with_precision("int8")
-    for _ in range(count):
+    yield sizes
+    for _ in range(sizes.num_layers):
         left = [layer for layer in sizes.layers if layer not in sizes.float_layers]
         tried = [
             replace(sizes, float_layers=tuple(sorted((*sizes.float_layers, layer))))
             for layer in left
         ]
         sizes = max(tried, key=lambda s: cosines(predict(encoder, rows, s), wanted)["mean"])
-    return sizes
+        yield sizes

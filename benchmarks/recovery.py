@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import small_search
 from benchmarks.common import MINILM, report_result
 from benchmarks.movie_supernet import BATCH_SIZE, LEARNING_RATE, MAX_SEQ_LEN, SEED, read_rows
 from examples.movie_reviews.prepare import model_folder
@@ -25,8 +26,7 @@ from search.compress.stages import apply_stage
 from search.model.importing import import_model
 from search.model.transformer import ElasticTransformer
 from search.training.evaluate import evaluate
-from search.training.loop import TrainingRun, load_weights_, save_weights
-from search.training.optimizer import Schedule
+from search.training.loop import load_weights_, save_weights
 from search.training.order import BatchOrder
 from search.training.rows import Rows
 from search.training.supernet import finetuning_losses
@@ -138,8 +138,7 @@ def _teacher(train: Rows, *, is_kept: bool) -> tuple[ElasticTransformer, float |
     started = time.monotonic()
     order = BatchOrder(train, BATCH_SIZE, SEED)
     steps = round(TEACHER_EPOCHS * order.steps_per_epoch)
-    run = TrainingRun(model, Schedule(learning_rate=LEARNING_RATE, total_steps=steps), seed=SEED)
-    run.advance(finetuning_losses(model, order), should_stop=lambda: False)
+    small_search.train(model, finetuning_losses(model, order), steps, LEARNING_RATE)
     if is_kept:
         save_weights(model, path)
     return model.eval(), time.monotonic() - started

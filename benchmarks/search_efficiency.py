@@ -28,7 +28,8 @@ import numpy as np
 
 from benchmarks.common import report_result
 from benchmarks.subnet_table import TABLE, SubnetTable, fit_latencies
-from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
+from benchmarks.whole_search import search_whole
+from search.evolution import SearchTask
 from search.objectives import LATENCY, QUALITY, Floats, to_losses
 from search.pareto import hypervolume
 from search.samplers import SAMPLERS
@@ -114,27 +115,16 @@ def search(path: Path, population: int, job: tuple[str, int, int]) -> Run:
     """`job` is a sampler's name, how many networks it may evaluate, and the seed."""
     sampler, budget, seed = job
     truth = load_truth(path)
-    records: list[EvaluatedGenotype] = []
-    places: list[int] = []
     start = time.process_time()
-    for generation in range(budget // population):
-        children = ask_generation(
-            truth.task,
-            records,
-            SAMPLERS[sampler],
-            generation=generation,
-            population=population,
-            seed=seed,
-        )
-        for index, child in enumerate(children):
-            learnt = {QUALITY.name: truth.table[child.subnet].quality}
-            values = truth.task.values_of(child.subnet, learnt)
-            records.append(
-                EvaluatedGenotype(
-                    generation=generation, index=index, genotype=child.genotype, values=values
-                )
-            )
-            places.append(truth.place_of(child.subnet))
+    found = search_whole(
+        truth.task,
+        sampler,
+        lambda subnets: [truth.table[subnet].quality for subnet in subnets],
+        population=population,
+        generations=budget // population,
+        seed=seed,
+    )
+    places = [truth.place_of(subnet) for subnet, _ in found]
     seconds = time.process_time() - start
     return Run(sampler=sampler, seed=seed, places=tuple(places), seconds=seconds)
 

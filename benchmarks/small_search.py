@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.whole_search import search_whole
 from predictors.workload_predictor import WorkloadPredictor
-from search.evolution import EvaluatedGenotype, SearchTask, ask_generation
+from search.evolution import SearchTask
 from search.model.extract import extract
 from search.model.reorder import measure_importance, rank_layers, reorder_
 from search.model.transformer import ElasticTransformer
 from search.objectives import LATENCY, QUALITY, Floats
-from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
 from search.training.evaluate import few, predict, quality_of
 from search.training.loop import LossesAt, TrainingRun
@@ -120,23 +120,17 @@ def search_networks(
     generations: int,
 ) -> list[Found]:
     """All that were evaluated, with their inherited weights on `rows`."""
-    records: list[EvaluatedGenotype] = []
-    for generation in range(generations):
-        children = ask_generation(
-            task,
-            records,
-            SAMPLERS["surrogate"],
-            generation=generation,
-            population=population,
-            seed=SEED,
-        )
-        scores = evaluate_together(supernet, rows, [child.subnet for child in children])
-        for index, (child, of_rows) in enumerate(zip(children, scores, strict=True)):
-            quality = quality_of(of_rows, supernet.shape)
-            values = task.values_of(child.subnet, {"quality": quality.value})
-            records.append(
-                EvaluatedGenotype(
-                    generation=generation, index=index, genotype=child.genotype, values=values
-                )
-            )
-    return [Found(task.space.decode(record.genotype), *record.values) for record in records]
+
+    def qualities_of(subnets: Sequence[SubnetConfig]) -> list[float]:
+        scores = evaluate_together(supernet, rows, subnets)
+        return [quality_of(of_rows, supernet.shape).value for of_rows in scores]
+
+    found = search_whole(
+        task,
+        "surrogate",
+        qualities_of,
+        population=population,
+        generations=generations,
+        seed=SEED,
+    )
+    return [Found(subnet, *record.values) for subnet, record in found]

@@ -22,19 +22,20 @@ def stored_precision(network: Compressed) -> str:
     return network.format or network.subnet.precision
 
 
-def write_file(network: Compressed, path: Path) -> Path:
+def write_file(network: Compressed, path: Path, *, phase: str = "encode") -> Path:
     """Writes `path`.
 
     Raises:
         ExportFailed: no file holds weights of the network's format.
     """
     if network.format is None:
-        return export_onnx(network.model, network.subnet, path)
+        return export_onnx(network.model, network.subnet, path, phase=phase)
     if network.format not in _STORES or network.subnet.precision != "fp32":
         raise ExportFailed(
             f"no file has {network.format} weights of a network in {network.subnet.precision}"
         )
-    graph = build_onnx(network.model.shape, network.model.sizes, to_arrays(network.model))
+    model = network.model
+    graph = build_onnx(model.shape, model.sizes, to_arrays(model), phase=phase)
     save_onnx(_STORES[network.format](graph), path)
     return path
 

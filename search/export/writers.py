@@ -83,9 +83,7 @@ def export(name: FormatName, subject: Subject, folder: Path) -> Exported:
 
 
 def _onnx_fp16(subject: Subject, folder: Path) -> Exported:
-    path = folder / FORMATS["onnx-fp16"].file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = save_onnx(halve_(_float_graph(subject.model)), path)
+    files = save_onnx(halve_(_float_graph(subject.model)), _place_of("onnx-fp16", folder))
     return _checked(subject, folder, files, "fp16")
 
 
@@ -98,8 +96,7 @@ def _onnx_int8_static(subject: Subject, folder: Path) -> Exported:
     feeds = calibration_feeds(subject.calibration, shape, names)
     read = list(products_of(graph.graph, float_nodes(shape, sizes)))
     ranges = ranges_of(graph, read, feeds)
-    path = folder / FORMATS["onnx-int8-static"].file
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _place_of("onnx-int8-static", folder)
     worst: tuple[int, ...] = ()
     for count in rungs(sizes.num_layers):
         kept = tuple(sorted({*sizes.float_layers, *worst[:count]}))
@@ -130,9 +127,7 @@ def _onnx_int8_static(subject: Subject, folder: Path) -> Exported:
 
 def _onnx_int4(subject: Subject, folder: Path) -> Exported:
     """A network that was not trained for four bits may lose too many answers by them."""
-    path = folder / FORMATS["onnx-int4"].file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = save_onnx(quantize_int4_(_float_graph(subject.model)), path)
+    files = save_onnx(quantize_int4_(_float_graph(subject.model)), _place_of("onnx-int4", folder))
     return _checked(subject, folder, files, "int4", INT4)
 
 
@@ -188,6 +183,13 @@ _WRITERS: Mapping[FormatName, Callable[[Subject, Path], Exported]] = {
     "openvino-int8": _openvino_int8,
     "pt2": _pt2,
 }
+
+
+def _place_of(name: FormatName, folder: Path) -> Path:
+    """Of a format's first file, in a folder that is there."""
+    path = folder / FORMATS[name].file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _float_graph(model: ElasticTransformer) -> onnx.ModelProto:

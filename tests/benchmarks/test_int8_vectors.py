@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 
 from benchmarks.int8_vectors import as_encoder, cosines, vectors, with_float_layers
@@ -29,8 +31,7 @@ def test_layers_in_fp32_bring_the_vectors_nearer() -> None:
     model = small.network()
     wanted = predict(as_encoder(model), ROWS)
     found = []
-    for count in range(3):
-        subnet = with_float_layers(model, ROWS, count)
+    for count, subnet in enumerate(islice(with_float_layers(model, ROWS), 3)):
         assert len(subnet.float_layers) == count
         assert subnet.precision == "int8"
         found.append(cosines(predict(as_encoder(model), ROWS, subnet), wanted)["mean"])

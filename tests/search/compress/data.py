@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from search.compress.distill import TaskData
 from search.compress.network import Compressed, StageData, copied
+from search.export.package import export_onnx
+from search.export.parity import check_parity
 from search.model.transformer import ElasticTransformer
 from search.training.batches import TokenRows
+from search.training.evaluate import predict
 from search.training.loop import TrainingRun
 from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
@@ -71,3 +75,17 @@ def stage_data() -> StageData:
     rows = ordered(1024)
     task = TaskData(rows, ordered(256, seed=1), teacher_of(teacher(), rows), BATCH_SIZE)
     return StageData(task=task, seq_len=SEQ_LEN, num_batches=4)
+
+
+def assert_smaller_file_answers_alike(
+    before: Compressed, after: Compressed, precision: str, folder: Path
+) -> None:
+    subnet = after.subnet.with_precision(precision)
+    path = export_onnx(after.model, subnet, folder / "after.onnx")
+    whole = export_onnx(before.model, subnet, folder / "before.onnx")
+    rows = ordered(64)
+    expected = predict(after.model, rows, subnet)
+    parity = check_parity(path, rows, expected, after.model.shape, precision=precision)
+    if precision == "fp32":
+        assert parity.max_error < 1e-4
+        assert path.stat().st_size < whole.stat().st_size

@@ -20,11 +20,16 @@ from search.compress.stages import apply_stage
 from search.costs import size_bytes
 from search.errors import InvalidInput
 from search.export.folder import write_model
-from search.export.package import export_onnx
-from search.export.parity import check_parity
 from search.shape import ModelShape
 from search.training.evaluate import evaluate, predict
-from tests.search.compress.data import SEQ_LEN, network, ordered, stage_data, teacher
+from tests.search.compress.data import (
+    SEQ_LEN,
+    assert_smaller_file_answers_alike,
+    network,
+    ordered,
+    stage_data,
+    teacher,
+)
 from tests.search.compress.test_vocabulary import prepared
 from tests.search.families import SHAPES, batch_of, network_of
 
@@ -98,15 +103,8 @@ def test_teaching_moves_the_spread_and_leaves_the_table() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_exported_file_is_smaller_and_answers_alike(precision: str, tmp_path: Path) -> None:
     before, after = network(), factorized()
+    assert_smaller_file_answers_alike(before, after, precision, tmp_path)
     subnet = after.subnet.with_precision(precision)
-    path = export_onnx(after.model, subnet, tmp_path / "after.onnx")
-    whole = export_onnx(before.model, subnet, tmp_path / "before.onnx")
-    rows = ordered(64)
-    expected = predict(after.model, rows, subnet)
-    parity = check_parity(path, rows, expected, after.model.shape, precision=precision)
-    if precision == "fp32":
-        assert parity.max_error < 1e-4
-        assert path.stat().st_size < whole.stat().st_size
     spread = 4 * after.model.embeddings.spread.weight.numel()
     sizes = [size_bytes(n.model.shape, subnet) for n in (before, after)]
     assert precision == "fp32" or sizes[0] - sizes[1] == 60 * 16 - spread

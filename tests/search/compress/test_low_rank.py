@@ -15,8 +15,6 @@ from search.compress.low_rank import factors, with_ffn_rank
 from search.compress.network import Compressed, StageData
 from search.compress.stages import apply_stage
 from search.errors import InvalidInput
-from search.export.package import export_onnx
-from search.export.parity import check_parity
 from search.model.linears import InputMoments, around_linears, layer_matrix_names
 from search.model.transformer import ElasticTransformer, Linear
 from search.shape import ModelShape
@@ -27,7 +25,13 @@ from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
 from search.training.supernet import finetuning_losses
 from search.training.teacher import teacher_of
-from tests.search.compress.data import SEQ_LEN, network, ordered, stage_data
+from tests.search.compress.data import (
+    SEQ_LEN,
+    assert_smaller_file_answers_alike,
+    network,
+    ordered,
+    stage_data,
+)
 from tests.search.families import SHAPES, batch_of, network_of
 
 DIGITS = replace(SHAPES["vit"], num_labels=10, num_layers=2)
@@ -138,16 +142,7 @@ def test_a_network_of_digits_gets_back_by_distillation_what_a_low_rank_loses() -
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_exported_file_is_smaller_and_answers_alike(precision: str, tmp_path: Path) -> None:
-    before, after = network(), factorized()
-    subnet = after.subnet.with_precision(precision)
-    path = export_onnx(after.model, subnet, tmp_path / "after.onnx")
-    whole = export_onnx(before.model, subnet, tmp_path / "before.onnx")
-    rows = ordered(64)
-    expected = predict(after.model, rows, subnet)
-    parity = check_parity(path, rows, expected, after.model.shape, precision=precision)
-    if precision == "fp32":
-        assert parity.max_error < 1e-4
-        assert path.stat().st_size < whole.stat().st_size
+    assert_smaller_file_answers_alike(network(), factorized(), precision, tmp_path)
 
 
 def test_units_and_features_can_be_pruned_after() -> None:

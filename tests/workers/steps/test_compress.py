@@ -27,7 +27,7 @@ from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import OpenWorkshop, quietly
 from tests.workers.steps.in_process import Recorded, Workshop
 from tests.workers.steps.test_repeat import Killer, content
-from tests.workers.steps.test_tasks import BRIEF, KINDS, SEARCH, sentences
+from tests.workers.steps.test_tasks import BRIEF, SEARCH, run_job, sentences
 from workers.steps import compress
 
 UNUSED = tuple(f"unused{i}" for i in range(40))
@@ -364,23 +364,14 @@ def wordy_gpt2(folder: Path) -> Path:
 def test_other_tasks_take_recipes(
     task: str, stages: list[dict[str, Any]], open_workshop: OpenWorkshop, tmp_path: Path
 ) -> None:
-    write_model, write_data, columns = KINDS[task]
-    write_model = wordy_gpt2 if task == "language-modelling" else write_model
-    seq_len = {} if task == "image-classification" else {"seq_len": 16}
     with open_workshop() as workshop:
-        workshop.measure = quietly(workshop.measure_here)
-        spec = tiny_job.spec(
-            workshop.upload("model", sorted(write_model(tmp_path).iterdir())),
-            workshop.upload("dataset", [write_data(tmp_path)], {"task": task, **columns}),
-            targets=[{"budget_ratio": 1.0, "workload": seq_len}],
-            search=SEARCH,
-            task=task,
+        job = run_job(
+            workshop,
+            task,
+            tmp_path,
+            write_model=wordy_gpt2 if task == "language-modelling" else None,
             compress={"stages": stages, "max_loss": 5.0},
         )
-        spec["training"] |= BRIEF
-        spec["space"] = {"preset": "small"}
-        job = workshop.run(workshop.submit(spec))
-        assert job.state == "succeeded", job.reason_message
         assert job.result is not None
         (target,) = job.result["targets"]
         for stage in target["recipe"]["stages"]:

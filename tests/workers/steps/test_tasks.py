@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 
 from search.export import load_subnet
 from search.model.fresh import write_fresh_gpt2, write_fresh_vit
+from service.models import Job
 from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import OpenWorkshop, quietly
+from tests.workers.steps.in_process import Workshop
 
 SEARCH = {"population": 4, "generations": 1, "fidelity_rows": 16, "baselines": []}
 BRIEF = {
@@ -111,25 +114,40 @@ KINDS = {
 }
 
 
+def run_job(
+    workshop: Workshop,
+    task: str,
+    folder: Path,
+    *,
+    write_model: Callable[[Path], Path] | None = None,
+    **parts: Any,
+) -> Job:
+    """A small job of a task, to its successful end, in files of `folder`; `parts` of its spec."""
+    usual_model, write_data, columns = KINDS[task]
+    model = (write_model or usual_model)(folder)
+    seq_len = {} if task == "image-classification" else {"seq_len": 16}
+    workshop.measure = quietly(workshop.measure_here)
+    spec = tiny_job.spec(
+        workshop.upload("model", sorted(model.iterdir())),
+        workshop.upload("dataset", [write_data(folder)], {"task": task, **columns}),
+        targets=[{"budget_ratio": 1.0, "workload": seq_len}],
+        search=SEARCH,
+        task=task,
+        **parts,
+    )
+    spec["training"] |= BRIEF
+    spec["space"] = {"preset": "small"}
+    job = workshop.run(workshop.submit(spec))
+    assert job.state == "succeeded", job.reason_message
+    return job
+
+
 @pytest.mark.parametrize("task", list(KINDS))
 def test_a_job_ends_with_a_network_that_keeps_its_budget(
     task: str, open_workshop: OpenWorkshop, tmp_path: Path
 ) -> None:
-    write_model, write_data, columns = KINDS[task]
-    seq_len = {} if task == "image-classification" else {"seq_len": 16}
     with open_workshop() as workshop:
-        workshop.measure = quietly(workshop.measure_here)
-        spec = tiny_job.spec(
-            workshop.upload("model", sorted(write_model(tmp_path).iterdir())),
-            workshop.upload("dataset", [write_data(tmp_path)], {"task": task, **columns}),
-            targets=[{"budget_ratio": 1.0, "workload": seq_len}],
-            search=SEARCH,
-            task=task,
-        )
-        spec["training"] |= BRIEF
-        spec["space"] = {"preset": "small"}
-        job = workshop.run(workshop.submit(spec))
-        assert job.state == "succeeded", job.reason_message
+        job = run_job(workshop, task, tmp_path)
         artifacts = workshop.artifacts(job.id)
         (of_job,) = [a for a in artifacts if a.name == "report.json"]
         report = json.loads(workshop.store.path(of_job.sha256).read_text())
