@@ -33,8 +33,8 @@ nothing else" is the control: what it gains, any recipe gains that trains.
 
 Quality is that of the exported file on the test split, with the paired 95 % interval of its
 difference from the original on the same rows (of each recipe by itself, not of all at once). *MB
-on paper* is what the weights take in their format; formats that no runtime here reads (ternary,
-int4) are timed and weighed as files of the rounded weights in fp32. Zeros do not make a file
+on paper* is what the weights take in their format; ternary weights, which no runtime here reads,
+are timed and weighed as files of the rounded weights in fp32. Zeros do not make a file
 smaller until it is packed. A searched network starts from the weights of a supernet, whose
 training is not counted in the budget: it is shared by every budget and device.
 

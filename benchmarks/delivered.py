@@ -17,6 +17,7 @@ from benchmarks.pipeline import SEED
 from benchmarks.subjects import Subject
 from search.compress.files import write_file
 from search.compress.network import Compressed
+from search.compress.suitability import FILE_FORMATS
 from search.compress.vocabulary import with_vocabulary
 from search.export.package import export_onnx
 from search.export.parity import compare
@@ -63,7 +64,7 @@ def deliver(
     """Writes into `folder` and judges, or reads what an earlier run did there.
 
     Its figures: `file_bytes`, `gzip_bytes`, `paper_bytes` (of the weights as their format stores
-    them, which no runtime here may read), `params`, `zeros`, `flops`, `agreement` with the
+    them, whether or not a runtime reads that), `params`, `zeros`, `flops`, `agreement` with the
     network.
     """
     file, kept = folder / "model.onnx", Kept(folder)
@@ -145,8 +146,8 @@ def compared(one: Delivered, original: Delivered, subject: Subject, split: str) 
 
 
 def _write(network: Compressed, path: Path, phase: str = "encode") -> None:
-    """What a runtime for processors reads; weights of few bits stand in it as they round."""
-    if network.format == "fp16":
+    """What a runtime reads; weights in a format that no file has stand in it as they round."""
+    if network.format in FILE_FORMATS:
         write_file(network, path, phase=phase)
     else:
         export_onnx(network.model, network.subnet, path, phase=phase)

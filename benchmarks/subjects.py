@@ -131,6 +131,7 @@ def prepare(name: str, state: Path, *, is_quick: bool) -> Subject:
             seq_len=job.workload.seq_len,
             seed=SEED,
             num_batches=2 if is_quick else NUM_BATCHES,
+            unlabelled=rows["train"],
             tokenizer=(
                 None
                 if shape.reads_images

@@ -13,10 +13,13 @@ from typing import Literal
 
 from search.compress.configs import (
     DistillConfig,
+    DistillRelationsConfig,
     FactorizeConfig,
+    FactorizeFfnConfig,
     PruneAndDistillConfig,
     PruneConfig,
     QuantizeConfig,
+    ShareLayersConfig,
     SparsifyConfig,
     TrimVocabularyConfig,
 )
@@ -30,11 +33,14 @@ TRAINED = ("epochs", "aware_epochs")
 WIDTHS = PruneConfig(keep=0.5)
 DISTIL = DistillConfig()
 LABELS = DistillConfig(soft=0.0, hard=1.0, hidden=0.0)
+MAPS = DistillConfig(attention=0.5)
 ROUNDS = PruneAndDistillConfig(keep=0.25)
 SPARSE = SparsifyConfig(sparsity=0.8, epochs=1.0)
 SURGEON = SparsifyConfig(sparsity=0.8, epochs=1.0, score="second-order")
 VOCABULARY = TrimVocabularyConfig()
 RANK = FactorizeConfig(rank=0.5)
+FFN_RANK = FactorizeFfnConfig(rank=0.5)
+SHARED = ShareLayersConfig(group=2)
 INT8 = QuantizeConfig()
 AWARE = QuantizeConfig(aware_epochs=1.0)
 FP16 = QuantizeConfig(format="fp16")
@@ -53,7 +59,9 @@ class Technique:
 
 def techniques(shape: ModelShape) -> tuple[Technique, ...]:
     """For a model of as many layers as the shape has. What its family refuses is in it too."""
-    layers = PruneConfig(keep=1.0, num_layers=shape.num_layers // 2)
+    half = shape.num_layers // 2
+    layers = PruneConfig(keep=1.0, num_layers=half)
+    relations = DistillRelationsConfig(num_layers=half)
     rows: tuple[tuple[Group, str, Stages], ...] = (
         ("alone", "more training, nothing else", (DISTIL,)),
         ("alone", "half of the layers", (layers,)),
@@ -61,11 +69,14 @@ def techniques(shape: ModelShape) -> tuple[Technique, ...]:
         ("alone", "80 % zeros by magnitude", (replace(SPARSE, epochs=0.0),)),
         ("alone", "vocabulary in use", (VOCABULARY,)),
         ("alone", "word table of half the rank", (RANK,)),
+        ("alone", "feed-forward matrices of half the rank", (FFN_RANK,)),
         ("alone", "int8", (INT8,)),
         ("alone", "fp16", (FP16,)),
         ("alone", "int4 weights", (INT4,)),
         ("pair", "layers, labels", (layers, LABELS)),
         ("pair", "layers, distil (DistilBERT)", (layers, DISTIL)),
+        ("pair", "layers, distil with attention maps (TinyBERT)", (layers, MAPS)),
+        ("pair", "layers and relations, distil (MiniLMv2)", (relations, DISTIL)),
         ("pair", "widths, labels", (WIDTHS, LABELS)),
         ("pair", "widths, distil", (WIDTHS, DISTIL)),
         ("pair", "layers, widths", (layers, WIDTHS)),
@@ -77,6 +88,8 @@ def techniques(shape: ModelShape) -> tuple[Technique, ...]:
         ("pair", "80 % zeros, second order, while distilling", (SURGEON,)),
         ("pair", "vocabulary, distil", (VOCABULARY, DISTIL)),
         ("pair", "rank, distil", (RANK, DISTIL)),
+        ("pair", "feed-forward rank, distil", (FFN_RANK, DISTIL)),
+        ("pair", "layers shared by two, distil (ALBERT)", (SHARED, DISTIL)),
         ("order", "distil, prune, quantize", (layers, DISTIL, WIDTHS, INT8)),
         ("order", "prune, distil, quantize", (layers, WIDTHS, DISTIL, INT8)),
         ("order", "prune, quantize while distilling", (layers, WIDTHS, AWARE)),
