@@ -96,8 +96,9 @@ def _example(shape: ModelShape) -> dict[str, Tensor]:
 
 
 def _sizes(shape: ModelShape) -> dict[str, dict[int, Any]]:
-    batch = Dim("batch", min=1, max=MAX_BATCH)
+    # By no names: of a named size torch before 2.13 asks for proof of what it itself supposes.
+    batch = Dim.DYNAMIC(min=1, max=MAX_BATCH)
     if shape.reads_images:
         return {"pixel_values": {0: batch}}
-    sizes = {0: batch, 1: Dim("seq", min=1, max=shape.max_seq_len)}
+    sizes = {0: batch, 1: Dim.DYNAMIC(min=1, max=shape.max_seq_len)}
     return dict.fromkeys(_example(shape), sizes)
