@@ -129,7 +129,7 @@ def _one(technique: Technique, network: Compressed, subject: Subject, state: Pat
         technique.stages, epochs=effort.distill_epochs, learning_rate=effort.learning_rate
     )
     try:
-        ran = RecipeRuns(network, subject.data, state / "stages").run(stages)
+        ran = RecipeRuns(network, subject.data_of(stages), state / "stages").run(stages)
     except InvalidInput as error:
         _say(subject, f"{technique.name}: {error}")
         return Tried(technique=technique, refused=str(error))

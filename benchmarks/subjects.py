@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from examples.movie_reviews.prepare import prepare_data
 from predictors.workload import Workload
 from search.compress.distill import TaskData
 from search.compress.network import Compressed, StageData, rows_read_by
+from search.compress.recipe import StageConfig
 from search.data.dataset import read_dataset
 from search.model.checkpoint import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, read_json
 from search.model.importing import import_model
@@ -58,6 +59,14 @@ class Subject:
     def rows_for(self, network: Compressed, split: str) -> Rows:
         """A split in the ids of the network's own vocabulary."""
         return rows_read_by(network, self.rows[split], self.data.tokenizer)
+
+    def data_of(self, stages: Sequence[StageConfig]) -> StageData:
+        """What they learn from; where none asks for it, the teacher tells nothing of attention."""
+        if not any(getattr(stage, "attention", 0.0) for stage in stages):
+            return self.data
+        task = self.data.task
+        target_of = teacher_of(self.whole.model, task.train, attention=True)
+        return replace(self.data, task=replace(task, target_of=target_of))
 
 
 def movies(folder: Path, *, is_quick: bool) -> SmallJob:
