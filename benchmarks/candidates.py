@@ -32,6 +32,10 @@ RECOVERY: tuple[Stages, ...] = ((HALF,), (HALF, DISTIL))
 SPARSITY: tuple[Stages, ...] = ((MAGNITUDE,), (SECOND_ORDER,))
 
 
+TAUGHT: Stages = (LONG_DISTIL, AWARE)
+"""In floating point and then under rounding: for what is fast enough."""
+
+
 def faster(structure: StageConfig) -> Stages:
-    """A structure that is fast enough, taught in floating point and then under rounding."""
-    return (structure, LONG_DISTIL, AWARE)
+    """A structure that is fast enough, taught."""
+    return (structure, *TAUGHT)

@@ -1,9 +1,10 @@
 """How far compression gets: MiniLM on the movie sentences, against the unsearched fp32 model.
 
-Recipes are chosen on the validation split among those small or fast enough; the test split says
-how good the chosen ones are. All files are timed in one session on one thread, batch 1, 64 tokens,
-in ONNX Runtime, beside those that PyTorch's exporters write of a BERT of the same sizes. What was
-done stays in the state's folder, and a run that was stopped goes on from there.
+Recipes, of pruned networks and of such as a search found in a supernet, are chosen on the
+validation split among those small or fast enough; the test split says how good the chosen ones
+are. All files are timed in one session on one thread, batch 1, 64 tokens, in ONNX Runtime, beside
+those that PyTorch's exporters write of a BERT of the same sizes. What was done stays in the
+state's folder, and a run that was stopped goes on from there.
 
 python -m benchmarks.compression_figures [--quick] [--state DIR]
 """
@@ -23,9 +24,10 @@ from benchmarks.common import report_result
 from benchmarks.delivered import Delivered, Timed, compared, deliver, time_all
 from benchmarks.equal_terms import paired_points, share_between
 from benchmarks.exported import ExportedNetwork
+from benchmarks.found_subnets import searched_for_speeds
 from benchmarks.int8_vectors import Int8Variant, int8_variants
 from benchmarks.kept import Kept
-from benchmarks.recipe_runs import RecipeRuns, spelled
+from benchmarks.recipe_runs import Ran, RecipeRuns, spelled
 from benchmarks.structures import KEEPS, largest_within, structures
 from benchmarks.subjects import prepare
 from benchmarks.techniques import Stages, within_budget
@@ -74,6 +76,10 @@ class _Study:
     def figures(self) -> dict[str, Any]:
         for stages in self._recipes():
             self._make(stages, self._epochs)
+        for times, network in searched_for_speeds(
+            self._subject, self._state, wanted.SPEEDS
+        ).items():
+            self._make_searched(times, network)
         short = self._make(candidates.RECOVERY[1], TENTH * self._epochs)
         variants = self._int8_variants()
         seq_len = self._subject.job.workload.seq_len
@@ -125,9 +131,21 @@ class _Study:
         return found
 
     def _make(self, stages: Stages, epochs: float) -> Delivered:
-        rate = self._subject.effort.learning_rate
-        ran = self._runs.run(within_budget(stages, epochs=epochs, learning_rate=rate))
+        ran = self._runs.run(self._within(stages, epochs))
         name = spelled(stages) + ("" if epochs == self._epochs else ", a tenth of the training")
+        return self._judged(name, ran)
+
+    def _make_searched(self, times: int, network: Compressed) -> Delivered:
+        """It begins with a supernet's weights, whose training is not in the budget."""
+        runs = RecipeRuns(network, self._subject.data, self._state / "stages")
+        name = f"searched for {times} times the speed, {spelled(candidates.TAUGHT)}"
+        return self._judged(name, runs.run(self._within(candidates.TAUGHT, self._epochs)))
+
+    def _within(self, stages: Stages, epochs: float) -> Stages:
+        rate = self._subject.effort.learning_rate
+        return within_budget(stages, epochs=epochs, learning_rate=rate)
+
+    def _judged(self, name: str, ran: Ran) -> Delivered:
         one = self._deliver(name, ran.network, ran.key)
         self._delivered[name] = one
         kept = one.scores["validation"].mean()
@@ -144,8 +162,7 @@ class _Study:
         )
 
     def _int8_variants(self) -> list[Int8Variant]:
-        rate = self._subject.effort.learning_rate
-        aware = within_budget(candidates.ROUNDED[1], epochs=self._epochs, learning_rate=rate)
+        aware = self._within(candidates.ROUNDED[1], self._epochs)
         return int8_variants(
             {"rounded": self._subject.whole, "trained under it": self._runs.run(aware).network},
             self._subject.rows["validation"],

@@ -1,8 +1,9 @@
-"""The search as a technique: a quarter of the latency, found in a supernet of the subject."""
+"""The search as a technique: networks of so much of the latency, found in a supernet of the
+subject."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.small_search import (
     search_networks,
     train_supernet,
 )
+from benchmarks.structures import MARGIN
 from benchmarks.subjects import Subject
 from predictors.workload_predictor import WorkloadPredictor
 from search.baselines import hardware_agnostic
@@ -61,6 +63,27 @@ def searched(subject: Subject, state: Path) -> Searched:
     subnets = {name: SubnetConfig.from_dict(data) for name, data in figures["subnets"].items()}
     winners = {name: Compressed(extract(supernet, s), s) for name, s in subnets.items()}
     return Searched(winners=winners, figures=figures)
+
+
+def searched_for_speeds(
+    subject: Subject, state: Path, speeds: Iterable[int]
+) -> dict[int, Compressed]:
+    """Networks with inherited weights, by how many times faster than the subject in fp32 they are
+    once a recipe has rounded them to int8.
+
+    A speed for which nothing was found is left out. What an earlier run found is read.
+    """
+    supernet = _supernet(subject, state)
+    kept = Kept(state)
+    figures = kept.figures("searched-for-speeds")
+    if figures is None:
+        figures = _Search(subject, supernet).for_speeds(speeds)
+        kept.save_figures("searched-for-speeds", figures)
+    subnets = {
+        int(times): SubnetConfig.from_dict(data).with_precision("fp32")
+        for times, data in figures.items()
+    }
+    return {times: Compressed(extract(supernet, s), s) for times, s in subnets.items()}
 
 
 def _supernet(subject: Subject, state: Path) -> ElasticTransformer:
@@ -122,6 +145,17 @@ class _Search:
             "evaluations": subject.effort.population * subject.effort.generations,
             "supernet_steps": num_steps(subject.effort.supernet_epochs, order),
         }
+
+    def for_speeds(self, speeds: Iterable[int]) -> dict[str, Any]:
+        """Subnets as plain data."""
+        int8 = self._subject.space.with_choices({"precision": ("int8",)})
+        found = {}
+        for times in speeds:
+            budget_ms = MARGIN * self._predictor.reference_ms / times
+            subnet = self._winner(latency_task(int8, self._predictor, budget_ms), budget_ms)
+            if subnet is not None:
+                found[str(times)] = subnet.to_dict()
+        return found
 
     def _winner(self, task: SearchTask, limit: float) -> SubnetConfig | None:
         effort = self._subject.effort
