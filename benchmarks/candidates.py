@@ -35,6 +35,9 @@ SPARSITY: tuple[Stages, ...] = ((MAGNITUDE,), (SECOND_ORDER,))
 TAUGHT: Stages = (LONG_DISTIL, AWARE)
 """In floating point and then under rounding: for what is fast enough."""
 
+SEARCHED: tuple[Stages, ...] = (TAUGHT, (VOCABULARY, *TAUGHT), (VOCABULARY, DISTIL))
+"""Of networks that a search found."""
+
 
 def faster(structure: StageConfig) -> Stages:
     """A structure that is fast enough, taught."""

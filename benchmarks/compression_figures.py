@@ -79,7 +79,8 @@ class _Study:
         for times, network in searched_for_speeds(
             self._subject, self._state, wanted.SPEEDS
         ).items():
-            self._make_searched(times, network)
+            for stages in candidates.SEARCHED:
+                self._make_searched(times, network, stages)
         short = self._make(candidates.RECOVERY[1], TENTH * self._epochs)
         variants = self._int8_variants()
         seq_len = self._subject.job.workload.seq_len
@@ -135,11 +136,11 @@ class _Study:
         name = spelled(stages) + ("" if epochs == self._epochs else ", a tenth of the training")
         return self._judged(name, ran)
 
-    def _make_searched(self, times: int, network: Compressed) -> Delivered:
+    def _make_searched(self, times: int, network: Compressed, stages: Stages) -> Delivered:
         """It begins with a supernet's weights, whose training is not in the budget."""
         runs = RecipeRuns(network, self._subject.data, self._state / "stages")
-        name = f"searched for {times} times the speed, {spelled(candidates.TAUGHT)}"
-        return self._judged(name, runs.run(self._within(candidates.TAUGHT, self._epochs)))
+        name = f"searched for {times} times the speed, {spelled(stages)}"
+        return self._judged(name, runs.run(self._within(stages, self._epochs)))
 
     def _within(self, stages: Stages, epochs: float) -> Stages:
         rate = self._subject.effort.learning_rate

@@ -20,7 +20,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compression_figures, "prepare", lambda *_, **__: subject())
         patch.setattr(compression_figures, "QUICK_EPOCHS", 1.0)
-        for name in ("SMALLER", "SMALLEST"):  # its tokens are of no tokenizer
+        for name in ("SMALLER", "SMALLEST", "SEARCHED"):  # its tokens are of no tokenizer
             chosen = [s for s in getattr(candidates, name) if VOCABULARY not in s]
             patch.setattr(candidates, name, tuple(chosen))
         study = _Study(tmp_path_factory.mktemp("state"), is_quick=True)
