@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from service import migrate
 from service.artifacts import FilesystemArtifactStore
-from service.db import Database, make_engine
+from service.db import Database
 from service.settings import Settings
 
 
@@ -41,17 +40,7 @@ def data_dir(tmp_path: Path, migrated_sqlite: Path) -> Path:
 
 @pytest.fixture
 def database_url(data_dir: Path) -> str:
-    """SQLite; or the database that TEST_POSTGRESQL_URL names, emptied for each test."""
-    url = os.environ.get("TEST_POSTGRESQL_URL")
-    if url is None:
-        return f"sqlite:///{data_dir / 'snugnet.db'}"
-    engine = make_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    migrate.upgrade(url)
-    return url
+    return f"sqlite:///{data_dir / 'snugnet.db'}"
 
 
 @pytest.fixture

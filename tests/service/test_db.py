@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -23,7 +24,8 @@ def test_the_clock_is_known_to_postgresql() -> None:
     assert "clock_timestamp()" in sql
 
 
-def test_sqlite_is_set_up_for_several_processes(database: Database) -> None:
+def test_sqlite_is_set_up_for_several_processes(data_dir: Path) -> None:
+    database = Database(f"sqlite:///{data_dir / 'snugnet.db'}")
     with database.read() as session:
         pragma = {
             name: session.execute(text(f"PRAGMA {name}")).scalar_one()
@@ -35,6 +37,7 @@ def test_sqlite_is_set_up_for_several_processes(database: Database) -> None:
         "foreign_keys": 1,
         "busy_timeout": 15_000,
     }
+    database.dispose()
 
 
 def test_a_reader_is_not_kept_waiting_by_a_writer(database: Database) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -18,8 +16,8 @@ def test_the_migrations_build_exactly_the_models(database: Database) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/a/new.db"
+def test_migrating_twice_changes_nothing(empty_database_url: str) -> None:
+    url = empty_database_url
     fresh = Database(url)
     assert not migrate.is_current(fresh.engine)
     migrate.upgrade(url)

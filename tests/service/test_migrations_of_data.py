@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -31,8 +30,8 @@ SHA_OF_KEY = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683" 
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/old.db"
+def url(empty_database_url: str) -> str:
+    return empty_database_url
 
 
 def test_what_was_there_outlives_the_way_up_and_down(url: str) -> None:
@@ -57,7 +56,9 @@ def test_what_was_there_outlives_the_way_up_and_down(url: str) -> None:
         assert counts == {"measurement_jobs": 1, "predictors": 0, "measurements": 0}
     migrate.downgrade(url, "0001")
     with database.read() as session:
-        row = session.execute(text("SELECT name, identity FROM devices")).one()
+        row = session.execute(
+            text("SELECT name, CAST(identity AS TEXT) AS identity FROM devices")
+        ).one()
         assert (row.name, json.loads(row.identity)) == ("this-cpu", {})
         children = session.execute(text("SELECT id, job_id FROM measurement_jobs")).all()
         assert [tuple(child) for child in children] == [("mj_1", "job_1")]
