@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
 from service.db import epoch_now
 from service.devices import was_heard
 from service.events import append_event
-from service.models import Device, MeasurementJob
+from service.job_states import GOING
+from service.models import Device, Job, MeasurementJob
 
 
 def note_if_waiting(session: Session, job: MeasurementJob) -> bool:
@@ -40,7 +41,7 @@ def unattended(session: Session) -> tuple[list[str], list[str]]:
     query = (
         select(MeasurementJob, Device.last_seen_at)
         .join(Device, Device.id == MeasurementJob.device_id)
-        .where(_is_free(), ~was_heard())
+        .where(is_free(), ~was_heard())
     )
     now = session.execute(select(epoch_now())).scalar_one()
     news, overdue = [], []
@@ -55,7 +56,7 @@ def unattended(session: Session) -> tuple[list[str], list[str]]:
 
 def has_work(session: Session, device_id: str) -> bool:
     """Whether an agent of the device would get something."""
-    query = select(MeasurementJob.id).where(MeasurementJob.device_id == device_id, _is_free())
+    query = select(MeasurementJob.id).where(MeasurementJob.device_id == device_id, is_free())
     return session.execute(query.limit(1)).first() is not None
 
 
@@ -64,12 +65,17 @@ def lock_unattended(session: Session, measurement_job_id: str) -> MeasurementJob
     query = (
         select(MeasurementJob)
         .join(Device, Device.id == MeasurementJob.device_id)
-        .where(MeasurementJob.id == measurement_job_id, _is_free(), ~was_heard())
+        .where(MeasurementJob.id == measurement_job_id, is_free(), ~was_heard())
         .with_for_update(of=MeasurementJob)
     )
     return session.scalars(query).one_or_none()
 
 
-def _is_free() -> ColumnElement[bool]:
+def is_free() -> ColumnElement[bool]:
+    """Whether an agent may take it: nobody holds it, and its job, if it has one, goes on."""
     ran_out = and_(MeasurementJob.state == "running", MeasurementJob.lease_until <= epoch_now())
-    return or_(MeasurementJob.state == "ready", ran_out)
+    goes_on = exists().where(Job.id == MeasurementJob.job_id, Job.state.in_(GOING))
+    return and_(
+        or_(MeasurementJob.state == "ready", ran_out),
+        or_(MeasurementJob.job_id.is_(None), goes_on),
+    )

@@ -87,7 +87,27 @@ class Client(DeviceCalls):
         return page.items
 
     def cancel(self, job_id: str) -> Job:
-        return self._call(Job, "POST", f"/v1/search-jobs/{job_id}/cancel")
+        return self._call(Job, "POST", f"/v1/search-jobs/{job_id}:cancel")
+
+    def pause(self, job_id: str) -> Job:
+        return self._call(Job, "POST", f"/v1/search-jobs/{job_id}:pause")
+
+    def resume(self, job_id: str) -> Job:
+        return self._call(Job, "POST", f"/v1/search-jobs/{job_id}:resume")
+
+    def retry(self, job_id: str) -> Job:
+        """A failed or cancelled job again, from its last checkpoint."""
+        path = f"/v1/search-jobs/{job_id}:retry"
+        return self._call(Job, "POST", path, is_repeatable=False)
+
+    def extend(self, job_id: str, generations: int) -> Job:
+        """A new job that goes on where the search of one that has ended stopped."""
+        path = f"/v1/search-jobs/{job_id}:extend"
+        body = {"generations": generations}
+        return self._call(Job, "POST", path, json=body, is_repeatable=False)
+
+    def delete(self, job_id: str) -> None:
+        self._request("DELETE", f"/v1/search-jobs/{job_id}")
 
     def events_page(
         self, job_id: str, *, after: int = 0, limit: int = 500, wait_s: float = 0.0

@@ -8,7 +8,14 @@ from pydantic import Field, StringConstraints, model_validator
 
 from search.export.formats import FormatName
 from service.compress_spec import CompressField, CompressSpec, check_sources
-from service.schemas import DataColumns, InputColumns, Name, Strict, TaskName
+from service.schemas import (
+    MAX_GENERATIONS,
+    DataColumns,
+    InputColumns,
+    Name,
+    Strict,
+    TaskName,
+)
 from service.validation import WrongField
 
 MAX_TEACHERS = 8
@@ -219,7 +226,7 @@ class SearchSpec(Strict):
     population: int = Field(default=24, ge=4, le=1000)
     """Networks that are proposed together, from what was known before."""
 
-    generations: int = Field(default=6, ge=1, le=1000)
+    generations: int = Field(default=6, ge=1, le=MAX_GENERATIONS)
     fidelity_rows: int = Field(default=600, ge=8, le=1_000_000)
     """Rows of the search split on which a candidate is evaluated."""
 

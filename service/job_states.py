@@ -1,11 +1,12 @@
-"""The states of a job. `succeeded`, `failed` and `cancelled` are final: nothing leaves them."""
+"""The states of a job. `succeeded`, `failed` and `cancelled` are final: nothing leaves them but a
+retry that somebody asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.db import epoch_now
@@ -13,7 +14,9 @@ from service.events import append_event
 from service.models import Job, MeasurementJob, Step
 
 TERMINAL = ("succeeded", "failed", "cancelled")
-ACTIVE = ("queued", "running", "cancelling")
+GOING = ("queued", "running")  # steps may be claimed
+PAUSED = ("pausing", "paused")
+ACTIVE = (*GOING, *PAUSED, "cancelling")
 
 
 def start_job(session: Session, job_id: str) -> None:
@@ -68,6 +71,31 @@ def conclude_job(
         {**(data or {}), "state": state, **({"code": code} if code else {})},
         level="error" if state == "failed" else "info",
     )
+    return True
+
+
+def has_live_step(session: Session, job_id: str) -> bool:
+    """Whether a step of the job is held under a lease that has not run out."""
+    query = select(Step.id).where(
+        Step.job_id == job_id, Step.state == "running", Step.lease_until > epoch_now()
+    )
+    return session.execute(query.limit(1)).first() is not None
+
+
+def settle_pause(session: Session, job_id: str) -> bool:
+    """pausing -> paused, once nobody works on the job any more; whether it did."""
+    if has_live_step(session, job_id):
+        return False
+    paused = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == "pausing")
+        .values(state="paused", version=Job.version + 1)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if paused is None:
+        return False
+    append_event(session, job_id, "state", "the job is paused", {"state": "paused"})
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from predictors.spec import MeasuringSpec
@@ -61,7 +61,7 @@ def claim(
         .where(
             MeasurementJob.device_id == device_id,
             MeasurementJob.attempts < MAX_ATTEMPTS,
-            or_(MeasurementJob.state == "ready", _lease_ran_out()),
+            agents.is_free(),
         )
         .order_by(MeasurementJob.created_at, MeasurementJob.id)
         .limit(1)

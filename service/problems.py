@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
 from service.artifacts import BlobNotFound
+from service.lifecycle import WrongState
 from service.schemas import FieldError, Problem
 from service.step_types import LeaseLost
 from service.validation import field_errors
@@ -198,7 +199,7 @@ async def _on_snugnet_error(request: Request, error: Exception) -> Response:
         )
     if isinstance(error, InvalidInput):
         return problem_response(request, 422, error.code, str(error), [error])
-    if isinstance(error, LeaseLost):
+    if isinstance(error, (LeaseLost, WrongState)):
         return problem_response(request, 409, error.code, str(error))
     return await _on_unexpected(request, error)
 

@@ -1,16 +1,20 @@
 """Heals what messages and holders left behind, from the rows alone.
 
-A lost message, a wiped broker, a dead worker or agent, a cancel that nobody is left to act upon:
-each shows in the tables, and each round puts it right. A round that finds nothing only reads.
+A lost message, a wiped broker, a dead worker or agent, a cancel or a pause that nobody is left to
+act upon: each shows in the tables, and each round puts it right. A round that finds nothing only
+reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from service import agents, jobs, measurement_jobs, outbox, steps
+from service import agents, lifecycle, measurement_jobs, outbox, steps
 from service.db import Database, epoch_now
+from service.job_states import GOING, has_live_step
 from service.models import Job, MeasurementJob, OutboxRow, Step
 from service.step_types import MAX_ATTEMPTS
 
@@ -27,7 +31,9 @@ def reconcile(database: Database, reconcile_seconds: float) -> int:
         poisonous_steps = _poisonous(session, Step)
         poisonous_measurements = _poisonous(session, MeasurementJob)
         silent, unattended = agents.unattended(session)
-        cancelling = list(session.scalars(select(Job.id).where(Job.state == "cancelling")))
+        stopping = session.execute(
+            select(Job.id, Job.state).where(Job.state.in_(("cancelling", "pausing")))
+        ).all()
         has_old_rows = session.execute(select(exists().where(_is_old()))).scalar()
     num_healed = 0
     for step_id in overdue:
@@ -44,8 +50,9 @@ def reconcile(database: Database, reconcile_seconds: float) -> int:
         num_healed += _note_waiting(database, measurement_job_id)
     for measurement_job_id in unattended:
         num_healed += _give_up_waiting(database, measurement_job_id)
-    for job_id in cancelling:
-        num_healed += _finish_cancel(database, job_id)
+    for job_id, state in stopping:
+        finish = lifecycle.finish_cancel if state == "cancelling" else lifecycle.finish_pause
+        num_healed += _finish(database, job_id, finish)
     if has_old_rows:
         with database.write() as session:
             session.execute(delete(OutboxRow).where(_is_old()))
@@ -76,7 +83,7 @@ def _overdue_steps(session: Session, reconcile_seconds: float) -> list[str]:
             is_due,
             is_quiet,
             ~is_unsent,
-            Job.state.in_(("queued", "running")),
+            Job.state.in_(GOING),
         )
         .order_by(Step.created_at)
         .limit(outbox.BATCH_ROWS)
@@ -109,13 +116,13 @@ def _give_up_waiting(database: Database, measurement_job_id: str) -> bool:
     return True
 
 
-def _finish_cancel(database: Database, job_id: str) -> bool:
-    # Most cancelling jobs have a live holder: look before taking the write lock.
+def _finish(database: Database, job_id: str, finish: Callable[[Session, str], bool]) -> bool:
+    # Most jobs that are to stop have a live holder: look before taking the write lock.
     with database.read() as session:
-        if jobs.has_live_step(session, job_id):
+        if has_live_step(session, job_id):
             return False
     with database.write() as session:
-        return jobs.finish_cancel(session, job_id)
+        return finish(session, job_id)
 
 
 def _is_old() -> ColumnElement[bool]:

@@ -15,6 +15,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$")]
 
 MAX_FILE_BYTES = 8 * 1024**3
+MAX_GENERATIONS = 1000
 
 
 class Strict(BaseModel):
@@ -72,6 +73,7 @@ class DataColumns(InputColumns):
 class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
     PAUSED = "paused"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
@@ -109,6 +111,12 @@ class Job(Answer):
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+
+
+class Extension(Strict):
+    """How much further a search is to go."""
+
+    generations: int = Field(ge=1, le=MAX_GENERATIONS)
 
 
 class JobPage(Answer):

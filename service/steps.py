@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from service import artifacts, measurement_jobs, outbox
 from service.db import epoch_now
 from service.events import append_event
-from service.job_states import conclude_job, start_job
+from service.job_states import GOING, PAUSED, conclude_job, settle_pause, start_job
 from service.models import Job, Step
 from service.step_types import (
     MAX_ATTEMPTS,
@@ -56,6 +56,7 @@ __all__ = [
 class Renewal(enum.Enum):
     HELD = "held"
     CANCEL = "cancel"  #: held, but the job shall stop
+    PAUSE = "pause"  #: held, but the job shall rest
     LOST = "lost"  #: somebody else holds the step, or it has ended
 
 
@@ -67,7 +68,7 @@ def claim(session: Session, step_id: str, owner: str, lease_seconds: float) -> S
     )
     job_goes_on = exists().where(
         Job.id == Step.job_id,
-        Job.state.in_(("queued", "running")),
+        Job.state.in_(GOING),
         Job.cancel_requested.is_(False),
     )
     row = session.execute(
@@ -110,7 +111,11 @@ def renew(session: Session, lease: StepLease, lease_seconds: float) -> Renewal:
     ).one_or_none()
     if row is None:
         return Renewal.LOST
-    return Renewal.CANCEL if _cancel_requested(session, lease.job_id) else Renewal.HELD
+    state = session.execute(select(Job.state).where(Job.id == lease.job_id)).scalar()
+    if state == "cancelling":
+        return Renewal.CANCEL
+    # Paused already, where the claim had looked before the pause was written.
+    return Renewal.PAUSE if state in PAUSED else Renewal.HELD
 
 
 def guard(session: Session, lease: StepLease) -> None:
@@ -134,6 +139,7 @@ def finish(session: Session, lease: StepLease, result: StepResult) -> None:
         measurement_jobs.create(session, result.next, job_id=lease.job_id)
     else:
         _join(session, lease)
+    settle_pause(session, lease.job_id)
 
 
 def _join(session: Session, lease: StepLease) -> None:
@@ -192,7 +198,8 @@ def retry(
 
 
 def release(session: Session, lease: StepLease) -> None:
-    """Give a step back unharmed (the worker shuts down): the attempt does not count."""
+    """Give a step back unharmed (the worker shuts down, the job is paused): the attempt does not
+    count."""
     _back_to_ready(session, lease, delay_seconds=0.0, attempts=Step.attempts - 1)
 
 
@@ -262,6 +269,7 @@ def _back_to_ready(
     not_before = epoch_now() + delay_seconds
     _write(session, lease, state="ready", lease_until=None, not_before=not_before, **values)
     outbox.add_wakeup(session, lease.step_id)
+    settle_pause(session, lease.job_id)
 
 
 def _write(session: Session, lease: StepLease, **values: Any) -> None:

@@ -11,7 +11,7 @@ from search.errors import InvalidInput
 from search.space import SearchSpace
 from service.job_spec import JobSpec
 from service.jobs import get_job
-from service.models import Step
+from service.models import Job, Step
 from service.uploads import files_of
 
 FIELD = "supernet_of"
@@ -26,6 +26,14 @@ def trained_state(session: Session, job_id: str) -> dict[str, Any] | None:
         .limit(1)
     )
     return session.scalars(query).one_or_none()
+
+
+def extended(job: Job, generations: int) -> JobSpec:
+    """A job that searches the job's supernet for so many generations more: what the job evaluated
+    is known to it, and not evaluated again."""
+    spec = JobSpec.model_validate(job.spec)
+    search = spec.search.model_copy(update={"generations": generations})
+    return spec.model_copy(update={"supernet_of": job.id, "search": search})
 
 
 def check_warm_start(session: Session, spec: JobSpec, space: SearchSpace) -> None:

@@ -19,8 +19,15 @@ logger = logging.getLogger(__name__)
 
 class AbortReason(enum.Enum):
     CANCEL = "cancel"  #: the user cancelled the job
+    PAUSE = "pause"  #: the user paused the job
     LOST = "lost"  #: somebody else may hold the step by now
     SHUTDOWN = "shutdown"  #: the worker is about to end
+
+
+_WISHES = {
+    steps.Renewal.CANCEL: AbortReason.CANCEL,
+    steps.Renewal.PAUSE: AbortReason.PAUSE,
+}
 
 
 class StepAborted(Exception):
@@ -76,8 +83,8 @@ class Heartbeat:
             renewal = self._renew()
             if renewal is not None:
                 last_renewed = asked_at
-            if renewal is steps.Renewal.CANCEL:
-                self._abort.request(AbortReason.CANCEL)
+            if renewal is not None and renewal in _WISHES:
+                self._abort.request(_WISHES[renewal])
             elif renewal is steps.Renewal.LOST:
                 self._abort.request(AbortReason.LOST)
                 return

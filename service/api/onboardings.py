@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from service import devices, jobs
+from service import devices, jobs, lifecycle
 from service.api.dependencies import DevicesKey, Service
 from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
 from service.api.search_jobs import progress_of, reason_of
@@ -70,7 +70,7 @@ def cancel(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
     """Ask it to stop; what was measured stays. Repeating it changes nothing."""
     with parts.database.write() as session:
         _onboarding(session, onboarding_id)
-        row = jobs.request_cancel(session, onboarding_id)
+        row = lifecycle.request_cancel(session, onboarding_id)
         assert row is not None, "just found"
         answer = to_onboarding(row)
     parts.notifier.notify()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from service import jobs
-from service.api.dependencies import JobsKey, Service
+from service import jobs, lifecycle
+from service.api.dependencies import JobsKey, Parts, Service
 from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
 from service.artifacts import list_artifacts
 from service.evaluations import list_evaluations
 from service.job_spec import JobSpec
+from service.job_states import TERMINAL
 from service.models import Job as JobRow
-from service.problems import NotFound
+from service.problems import Conflict, NotFound
 from service.schemas import (
     Artifact,
     ArtifactPage,
     Evaluation,
     EvaluationPage,
     EventPage,
+    Extension,
     Job,
     JobPage,
     JobProgress,
@@ -28,12 +31,17 @@ from service.schemas import (
     JobState,
 )
 from service.submission import check_exports, check_submission
+from service.warm_start import extended
 
 router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 
 
 @router.post("", status_code=201)
 def submit(spec: JobSpec, parts: Service, _key: JobsKey) -> Job:
+    return _create(parts, spec)
+
+
+def _create(parts: Parts, spec: JobSpec) -> Job:
     with parts.database.read() as session:
         check_submission(session, parts.store, spec)
     if parts.settings.worker_is_here:
@@ -70,16 +78,49 @@ def get(job_id: str, parts: Service, _key: JobsKey) -> Job:
         return to_job(_job(session, job_id))
 
 
-@router.post("/{job_id}/cancel", status_code=202)
+@router.post("/{job_id}:cancel", status_code=202)
 def cancel(job_id: str, parts: Service, _key: JobsKey) -> Job:
     """Ask the job to stop. Repeating it, or asking it of a job that has ended, changes nothing."""
+    return _asked(parts, job_id, lifecycle.request_cancel)
+
+
+@router.post("/{job_id}:pause", status_code=202)
+def pause(job_id: str, parts: Service, _key: JobsKey) -> Job:
+    """Ask the job to rest. Its step in progress goes back to the last checkpoint."""
+    return _asked(parts, job_id, lifecycle.request_pause)
+
+
+@router.post("/{job_id}:resume", status_code=202)
+def resume(job_id: str, parts: Service, _key: JobsKey) -> Job:
+    """Let a paused job go on where it was."""
+    return _asked(parts, job_id, lifecycle.resume)
+
+
+@router.post("/{job_id}:retry", status_code=202)
+def retry(job_id: str, parts: Service, _key: JobsKey) -> Job:
+    """Try a failed or cancelled job again, from its last checkpoint."""
+    return _asked(parts, job_id, lifecycle.retry)
+
+
+@router.post("/{job_id}:extend", status_code=201)
+def extend(job_id: str, extension: Extension, parts: Service, _key: JobsKey) -> Job:
+    """A new job that goes on searching the supernet of one that has ended, from its evaluations.
+
+    The finished job and what it made stay as they are.
+    """
+    with parts.database.read() as session:
+        row = _job(session, job_id)
+    if row.state not in TERMINAL:
+        raise Conflict(f"the job is {row.state}: only a search that has ended is extended")
+    return _create(parts, extended(row, extension.generations))
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete(job_id: str, parts: Service, _key: JobsKey) -> None:
+    """Delete a job that has ended, with its events, evaluations and artifacts."""
     with parts.database.write() as session:
         _job(session, job_id)
-        row = jobs.request_cancel(session, job_id)
-        assert row is not None, "just found"
-        answer = to_job(row)
-    parts.notifier.notify()
-    return answer
+        lifecycle.delete_job(session, job_id)
 
 
 @router.get("/{job_id}/events")
@@ -111,6 +152,16 @@ def artifacts(job_id: str, parts: Service, _key: JobsKey) -> ArtifactPage:
         _job(session, job_id)
         rows = list_artifacts(session, job_id)
     return ArtifactPage(items=[Artifact.model_validate(row) for row in rows])
+
+
+def _asked(parts: Parts, job_id: str, ask: Callable[[Session, str], JobRow | None]) -> Job:
+    with parts.database.write() as session:
+        _job(session, job_id)
+        row = ask(session, job_id)
+        assert row is not None, "just found"
+        answer = to_job(row)
+    parts.notifier.notify()
+    return answer
 
 
 def to_job(row: JobRow) -> Job:

@@ -60,6 +60,41 @@ def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
         typer.echo(client.cancel(job_id).state)
 
 
+def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
+    """Ask a job to rest; `resume` lets it go on where it was."""
+    with connect(url, api_key) as client:
+        typer.echo(client.pause(job_id).state)
+
+
+def resume(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
+    """Let a paused job go on."""
+    with connect(url, api_key) as client:
+        typer.echo(client.resume(job_id).state)
+
+
+def retry(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
+    """Try a failed or cancelled job again, from its last checkpoint."""
+    with connect(url, api_key) as client:
+        typer.echo(client.retry(job_id).state)
+
+
+def extend(
+    job_id: JobId,
+    generations: Annotated[int, typer.Option(min=1, help="How many more.")],
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Go on with the search of a job that has ended, in a new job. Prints its id."""
+    with connect(url, api_key) as client:
+        typer.echo(client.extend(job_id, generations).id)
+
+
+def delete(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
+    """Delete a job that has ended, with all that it made."""
+    with connect(url, api_key) as client:
+        client.delete(job_id)
+
+
 def download(
     job_id: JobId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder.")] = None,

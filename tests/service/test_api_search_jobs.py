@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from search.model.checkpoint import check_model_folder
+from search.space import SearchSpace
 from service import steps
-from service.client import Client, NotFound, Rejected
+from service.client import Client, Conflict, NotFound, Rejected
 from service.db import Database
 from service.events import append_event
 from service.queue import InMemoryQueue
 from service.schemas import JobState
-from service.step_types import StepResult
+from service.step_types import NewStep, StepResult
 from tests.service.helpers import claimed, steps_of
 from tests.service.serving import app_of, upload_both
 
@@ -145,8 +147,71 @@ def test_cancelling_twice_is_the_same_as_once(client: Client, spec: dict[str, An
     assert client.cancel(job_id).state is JobState.CANCELLED
 
 
+def test_a_job_rests_and_goes_on(client: Client, spec: dict[str, Any]) -> None:
+    job_id = client.submit(spec).id
+    assert client.pause(job_id).state is JobState.PAUSED
+    assert client.resume(job_id).state is JobState.QUEUED
+
+
+def test_what_has_ended_neither_rests_nor_is_tried_again_unless_it_failed(
+    client: Client, database: Database, spec: dict[str, Any]
+) -> None:
+    job_id = client.submit(spec).id
+    succeed(database, job_id, {"targets": []})
+    for call in (client.pause, client.resume, client.retry):
+        with pytest.raises(Conflict, match="the job is succeeded"):
+            call(job_id)
+    other = client.submit(spec).id
+    client.cancel(other)
+    assert client.retry(other).state is JobState.QUEUED
+
+
+def test_a_search_is_extended_by_a_job_of_its_own(
+    client: Client, database: Database, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    first = client.submit({**spec, "name": "reviews", "seed": 3}).id
+    with pytest.raises(Conflict, match="only a search that has ended is extended"):
+        client.extend(first, 2)
+    lease = claimed(database, first)
+    shape = check_model_folder(tmp_path / "model", num_labels=2).shape
+    given = {"space": SearchSpace.for_shape(shape).to_dict()}
+    with database.write() as session:
+        steps.finish(session, lease, StepResult(next=NewStep(kind="search", input=given)))
+    succeed(database, first, {"targets": []})
+    job = client.extend(first, 2)
+    assert (job.state, job.name, job.seed) == (JobState.QUEUED, "reviews", 3)
+    assert job.spec["supernet_of"] == first
+    assert job.spec["search"]["generations"] == 2
+    assert {k: v for k, v in job.spec.items() if k not in ("supernet_of", "search")} == {
+        k: v for k, v in client.job(first).spec.items() if k not in ("supernet_of", "search")
+    }
+    client.cancel(job.id)
+    with pytest.raises(Rejected, match="has not trained its supernet"):
+        client.extend(job.id, 1)
+
+
+def test_a_job_that_has_ended_is_deleted(client: Client, spec: dict[str, Any]) -> None:
+    job_id = client.submit(spec).id
+    with pytest.raises(Conflict, match="cancel it before it is deleted"):
+        client.delete(job_id)
+    client.cancel(job_id)
+    client.delete(job_id)
+    with pytest.raises(NotFound):
+        client.job(job_id)
+    assert client.jobs() == []
+
+
 def test_a_job_that_does_not_exist(client: Client) -> None:
-    for call in (client.job, client.cancel, client.artifacts, client.evaluations):
+    for call in (
+        client.job,
+        client.cancel,
+        client.pause,
+        client.resume,
+        client.retry,
+        client.delete,
+        client.artifacts,
+        client.evaluations,
+    ):
         with pytest.raises(NotFound, match="there is no search job 'job_x'"):
             call("job_x")
     with pytest.raises(NotFound):

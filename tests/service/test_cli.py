@@ -15,6 +15,7 @@ import pytest
 
 from service import steps
 from service.artifacts import FilesystemArtifactStore
+from service.cli.errors import NOT_FOUND
 from service.client import Client
 from service.db import Database
 from service.events import append_event
@@ -81,7 +82,17 @@ def test_submit_prints_the_id_alone_on_standard_output(cli: Cli, job_file: Path)
     assert code == 0
     assert out.strip() in listing
     assert "queued" in listing
-    assert cli("cancel", out.strip())[:2] == (0, "cancelled\n")
+    job_id = out.strip()
+    for command, state in (
+        ("pause", "paused"),
+        ("resume", "queued"),
+        ("cancel", "cancelled"),
+        ("retry", "queued"),
+        ("cancel", "cancelled"),
+    ):
+        assert cli(command, job_id)[:2] == (0, f"{state}\n")
+    assert cli("delete", job_id)[:2] == (0, "")
+    assert cli("retry", job_id)[0] == NOT_FOUND
 
 
 @pytest.mark.usefixtures("server")
@@ -243,6 +254,11 @@ def test_help_names_every_command() -> None:
         "watch",
         "jobs",
         "cancel",
+        "pause",
+        "resume",
+        "retry",
+        "extend",
+        "delete",
         "download",
         "devices",
         "agent",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import func, select, update
 
-from service import jobs, measurement_jobs, outbox, steps
+from service import jobs, lifecycle, measurement_jobs, outbox, steps
 from service.db import Database, epoch_now
 from service.dispatcher import Dispatcher
 from service.models import OutboxRow, Step
@@ -121,7 +121,7 @@ def test_a_cancel_whose_worker_died_is_carried_out(
     job_id = create_job(database)
     claimed(database, job_id)
     with database.write() as session:
-        jobs.request_cancel(session, job_id)
+        lifecycle.request_cancel(session, job_id)
     heal(database, queue)
     assert job_of(database, job_id).state == "cancelling"
     let_leases_run_out(database)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service import jobs, measurement_jobs
+from service import lifecycle, measurement_jobs
 from service.db import Database
 from service.measurement_jobs import MeasurementLease
 from service.step_types import MAX_ATTEMPTS, LeaseLost
@@ -103,7 +103,7 @@ def test_a_cancelled_job_turns_its_agent_away(database: Database) -> None:
     job_id, device_id = create_measuring_job(database)
     lease = claim_held(database, device_id)
     with database.write() as session:
-        jobs.request_cancel(session, job_id)
+        lifecycle.request_cancel(session, job_id)
     assert job_of(database, job_id).state == "cancelled"
     with pytest.raises(LeaseLost), database.write() as session:
         measurement_jobs.renew(session, lease.id, lease.token, 60.0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service import artifacts, events, jobs, steps
+from service import artifacts, events, lifecycle, steps
 from service.db import Database
 from service.step_types import (
     MAX_ATTEMPTS,
@@ -107,7 +107,7 @@ def test_a_result_ends_the_job_for_good(database: Database) -> None:
     job_id = create_job(database)
     finish(database, claimed(database, job_id), StepResult(result={"targets": []}))
     with database.write() as session:
-        jobs.request_cancel(session, job_id)
+        lifecycle.request_cancel(session, job_id)
     job = job_of(database, job_id)
     assert (job.state, job.result, job.cancel_requested) == ("succeeded", {"targets": []}, False)
     assert job.finished_at is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service import jobs, steps
+from service import lifecycle, steps
 from service.db import Database
 from service.models import Step
 from service.step_types import (
@@ -96,7 +96,7 @@ def test_a_part_that_fails_ends_its_job_and_turns_the_others_away(
 def test_a_cancelled_job_leaves_nothing_waiting(database: Database, job_id: str) -> None:
     lease = part(database, job_id, 0)
     with database.write() as session:
-        jobs.request_cancel(session, job_id)
+        lifecycle.request_cancel(session, job_id)
     finish(database, lease, StepResult())
     assert job_of(database, job_id).state == "cancelled"
     assert {s.state for s in steps_of(database, job_id)} == {"done", "cancelled"}

@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import select, update
 
-from service import evaluations, events, jobs
+from service import evaluations, events, jobs, lifecycle
 from service.db import Database
 from service.dispatcher import Dispatcher
 from service.models import Job, Step
@@ -140,7 +140,7 @@ def test_cancel_and_shutdown_reach_the_running_step_and_a_poison_step_ends(
     cancelled = submit(database)
     wait_for_note(data_dir, "evaluation-0")
     with database.write() as session:
-        jobs.request_cancel(session, cancelled)
+        lifecycle.request_cancel(session, cancelled)
     wait_for_state(database, cancelled, "cancelled")
 
     poisoned = submit(database, kind="poison", attempts=MAX_ATTEMPTS - 1)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from search.errors import BudgetUnreachable, InvalidInput
-from service import events, jobs
+from service import events, lifecycle
 from service.artifacts import FilesystemArtifactStore
 from service.db import Database, epoch_now
 from service.models import Job, Step
@@ -148,7 +148,7 @@ def test_output_that_is_not_json_is_an_error_of_the_step(bench: Bench) -> None:
 def test_the_handler_sees_a_cancel_and_the_job_is_cancelled(bench: Bench) -> None:
     def handler(context: JobContext) -> StepResult:
         with bench.database.write() as session:
-            jobs.request_cancel(session, context.job_id)
+            lifecycle.request_cancel(session, context.job_id)
         while True:
             context.check_abort()
 
@@ -156,6 +156,30 @@ def test_the_handler_sees_a_cancel_and_the_job_is_cancelled(bench: Bench) -> Non
     bench.handle("prepare", handler)
     assert bench.run_open_step(job_id) == "stopped: cancel"
     assert job_of(bench.database, job_id).state == "cancelled"
+
+
+def test_the_handler_sees_a_pause_and_its_step_is_begun_again_when_the_job_goes_on(
+    bench: Bench,
+) -> None:
+    def handler(context: JobContext) -> StepResult:
+        attempts.append(context.attempt)
+        if len(attempts) > 1:
+            return StepResult(result={})
+        with bench.database.write() as session:
+            lifecycle.request_pause(session, context.job_id)
+        while True:
+            context.check_abort()
+
+    attempts: list[int] = []
+    job_id = create_job(bench.database)
+    bench.handle("prepare", handler)
+    assert bench.run_open_step(job_id) == "stopped: pause"
+    assert job_of(bench.database, job_id).state == "paused"
+    assert bench.run_open_step(job_id) == "nothing to do"
+    with bench.database.write() as session:
+        lifecycle.resume(session, job_id)
+    assert bench.run_open_step(job_id) == "done"
+    assert (attempts, job_of(bench.database, job_id).state) == ([1, 1], "succeeded")
 
 
 def test_a_handler_that_lost_its_step_is_told_and_writes_nothing(bench: Bench) -> None:

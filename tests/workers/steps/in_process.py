@@ -20,6 +20,7 @@ from service.devices import find_device, register_device
 from service.evaluations import Evaluation, list_evaluations
 from service.events import list_events
 from service.job_spec import JobSpec
+from service.job_states import TERMINAL
 from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload, UploadFile
 from service.queue import InMemoryQueue
 from service.settings import Settings
@@ -95,7 +96,7 @@ class Workshop:
         """To the job's end. `run_step` runs one open step in its own way."""
         for _ in range(MAX_STEPS):
             job = job_of(self.database, job_id)
-            if job.state in jobs.TERMINAL:
+            if job.state in TERMINAL:
                 return job
             step = self.open_step(job_id)
             if step is not None:
