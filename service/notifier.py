@@ -35,6 +35,10 @@ class Notifier:
         self._is_closed = True
         self.notify()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
     async def wait_for(self, look: Callable[[], Found | None], wait_s: float) -> Found | None:
         """What `look` finds, as soon as it finds something; None after `wait_s`."""
         deadline = time.monotonic() + wait_s

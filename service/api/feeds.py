@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+from fastapi.sse import ServerSentEvent
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -19,6 +20,7 @@ from service.models import Job
 from service.schemas import Event, EventPage, JobState
 
 MAX_WAIT_SECONDS = 20.0
+EVENTS_AT_ONCE = 500
 
 
 async def wait_for_events(
@@ -50,6 +52,23 @@ async def wait_for_events(
 
     news = await parts.notifier.wait_for(read_news, wait_s)
     return news if news is not None else await run_in_threadpool(read)
+
+
+async def stream_events(
+    parts: Parts, find: Callable[[Session, str], Job], job_id: str, *, after: int
+) -> AsyncIterator[ServerSentEvent]:
+    """Each event under its `seq`, as it happens; then `end` with the job's state, which tells a
+    browser not to come again."""
+    while not parts.notifier.is_closed:
+        page = await wait_for_events(
+            parts, find, job_id, after=after, limit=EVENTS_AT_ONCE, wait_s=MAX_WAIT_SECONDS
+        )
+        for event in page.items:
+            yield ServerSentEvent(id=str(event.seq), data=event)
+            after = event.seq
+        if page.job_state in TERMINAL and not page.more:
+            yield ServerSentEvent(event="end", data={"state": page.job_state})
+            return
 
 
 class Dated(Protocol):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
 from service import jobs, lifecycle
 from service.api.dependencies import JobsKey, Parts, Service
-from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
+from service.api.feeds import (
+    MAX_WAIT_SECONDS,
+    cursor_after,
+    read_cursor,
+    stream_events,
+    wait_for_events,
+)
 from service.artifacts import list_artifacts
 from service.evaluations import list_evaluations
 from service.job_spec import JobSpec
@@ -134,6 +141,30 @@ async def events(
 ) -> EventPage:
     """Events after `after`; waits up to `wait_s` for one while the job goes on."""
     return await wait_for_events(parts, _job, job_id, after=after, limit=limit, wait_s=wait_s)
+
+
+def _existing(job_id: str, parts: Service) -> None:
+    """Before a stream begins: an error cannot be told once it has."""
+    with parts.database.read() as session:
+        _job(session, job_id)
+
+
+@router.get(
+    "/{job_id}/events/stream",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_existing)],
+)
+async def event_stream(
+    job_id: str,
+    parts: Service,
+    _key: JobsKey,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events after `after`, or after `Last-Event-ID` where a browser comes again."""
+    start = after if last_event_id is None else last_event_id
+    async for event in stream_events(parts, _job, job_id, after=start):
+        yield event
 
 
 @router.get("/{job_id}/evaluations")
