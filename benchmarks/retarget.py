@@ -45,7 +45,7 @@ def main() -> int:
     ):
         spec = _spec(client, Path(folder), is_quick=is_quick)
         first = client.wait(client.submit(spec).id)
-        assert first.state == "succeeded", first.reason
+        assert first.state == "succeeded", first.status_reason
         assert first.started_at is not None
         assert first.finished_at is not None
         seconds = first.finished_at - first.started_at

@@ -11,7 +11,7 @@ client.download(job.id, Path("winners"))
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ from service.schemas import (
     EventPage,
     Job,
     JobPage,
+    JobState,
     ServerInfo,
     Upload,
 )
@@ -82,9 +83,10 @@ class Client(DeviceCalls):
     def job(self, job_id: str) -> Job:
         return self._call(Job, "GET", f"/v1/search-jobs/{job_id}")
 
-    def jobs(self, limit: int = 50) -> list[Job]:
-        page = self._call(JobPage, "GET", "/v1/search-jobs", params={"limit": limit})
-        return page.items
+    def jobs(self, limit: int = 50, states: Sequence[JobState] = ()) -> list[Job]:
+        """The newest; where states are named, of those alone."""
+        params = {"limit": limit, "state": list(states)}
+        return self._call(JobPage, "GET", "/v1/search-jobs", params=params).items
 
     def cancel(self, job_id: str) -> Job:
         return self._call(Job, "POST", f"/v1/search-jobs/{job_id}:cancel")

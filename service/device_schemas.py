@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from service.job_spec import ModelSource, SpaceSpec, WorkloadSpec
-from service.schemas import Answer, JobProgress, JobReason, JobState, Name, Strict
+from service.schemas import Answer, JobProgress, JobState, Name, StatusReason, Strict
 from service.validation import WrongField
 
 DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,62}$")]
@@ -279,7 +279,7 @@ class Onboarding(Answer):
     state: JobState
     stage: str | None = None
     progress: JobProgress = JobProgress()
-    reason: JobReason | None = None
+    status_reason: StatusReason | None = None
     spec: dict[str, Any]
     result: dict[str, Any] | None = None
     created_at: float

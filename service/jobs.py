@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select, tuple_
@@ -53,6 +54,7 @@ def list_jobs(
     *,
     kind: str = SEARCH,
     device_id: str | None = None,
+    states: Sequence[str] | None = None,
     limit: int = 50,
     before: tuple[float, str] | None = None,
 ) -> list[Job]:
@@ -65,6 +67,8 @@ def list_jobs(
     query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
     if device_id is not None:
         query = query.where(Job.spec["device"].as_string() == device_id)
+    if states is not None:
+        query = query.where(Job.state.in_(states))
     if before is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < before)
     return list(session.scalars(query))

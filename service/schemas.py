@@ -91,7 +91,7 @@ class JobProgress(Answer):
     unit: str = ""
 
 
-class JobReason(Answer):
+class StatusReason(Answer):
     """Why a job failed: `code` for programs, `message` for people."""
 
     code: str
@@ -102,9 +102,12 @@ class Job(Answer):
     id: str
     name: str
     state: JobState
+    terminal: bool = False
+    """Whether the job has ended; a state that a client does not know tells it by this."""
+
     stage: str | None = None
     progress: JobProgress = JobProgress()
-    reason: JobReason | None = None
+    status_reason: StatusReason | None = None
     seed: int = 0
     spec: dict[str, Any]
     result: dict[str, Any] | None = None

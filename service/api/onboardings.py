@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service import devices, jobs, lifecycle
 from service.api.dependencies import DevicesKey, Service
 from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
-from service.api.search_jobs import progress_of, reason_of
+from service.api.search_jobs import progress_of, status_reason_of
 from service.device_schemas import Onboarding, OnboardingPage
 from service.models import Job as JobRow
 from service.problems import NotFound
@@ -84,7 +84,7 @@ def to_onboarding(row: JobRow) -> Onboarding:
         state=JobState(row.state),
         stage=row.stage,
         progress=progress_of(row),
-        reason=reason_of(row),
+        status_reason=status_reason_of(row),
         spec=row.spec,
         result=row.result,
         created_at=row.created_at,

@@ -34,8 +34,8 @@ from service.schemas import (
     Job,
     JobPage,
     JobProgress,
-    JobReason,
     JobState,
+    StatusReason,
 )
 from service.submission import check_exports, check_submission
 from service.warm_start import extended
@@ -66,13 +66,14 @@ def _create(parts: Parts, spec: JobSpec) -> Job:
 def list_all(
     parts: Service,
     _key: JobsKey,
+    state: Annotated[list[JobState] | None, Query()] = None,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobPage:
-    """Newest first."""
+    """Newest first; of the states alone that are named, where some are."""
     before = read_cursor(cursor)
     with parts.database.read() as session:
-        rows = jobs.list_jobs(session, limit=limit + 1, before=before)
+        rows = jobs.list_jobs(session, states=state, limit=limit + 1, before=before)
     return JobPage(
         items=[to_job(row) for row in rows[:limit]],
         next_cursor=cursor_after(rows[limit - 1]) if len(rows) > limit else None,
@@ -200,9 +201,10 @@ def to_job(row: JobRow) -> Job:
         id=row.id,
         name=row.name,
         state=JobState(row.state),
+        terminal=row.state in TERMINAL,
         stage=row.stage,
         progress=progress_of(row),
-        reason=reason_of(row),
+        status_reason=status_reason_of(row),
         seed=row.seed,
         spec=row.spec,
         result=row.result,
@@ -220,10 +222,10 @@ def progress_of(row: JobRow) -> JobProgress:
     )
 
 
-def reason_of(row: JobRow) -> JobReason | None:
+def status_reason_of(row: JobRow) -> StatusReason | None:
     if not row.reason_code:
         return None
-    return JobReason(code=row.reason_code, message=row.reason_message or "")
+    return StatusReason(code=row.reason_code, message=row.reason_message or "")
 
 
 def _job(session: Session, job_id: str) -> JobRow:

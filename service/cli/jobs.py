@@ -42,12 +42,15 @@ def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
 
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only such; may be given again.")
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """List the newest jobs."""
     with connect(url, api_key) as client:
-        found = client.jobs(limit)
+        found = client.jobs(limit, state or ())
     table = make_table("id", "name", "state", "stage", "created (UTC)")
     for job in found:
         table.add_row(job.id, job.name, job.state, job.stage or "", utc(job.created_at))

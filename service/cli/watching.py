@@ -136,8 +136,8 @@ def _print_end(console: Console, job: Job | Onboarding) -> None:
     if job.state is JobState.SUCCEEDED:
         _print_targets(console, job.result or {})
         return
-    if job.reason is not None:
-        sys.stderr.write(f"error: {job.id} {job.state}: {job.reason.message}\n")
+    if job.status_reason is not None:
+        sys.stderr.write(f"error: {job.id} {job.state}: {job.status_reason.message}\n")
     else:
         console.print(f"{job.id} {job.state}", markup=False, highlight=False)
 

@@ -164,7 +164,7 @@ def test_a_worker_killed_at_every_stage_repeats_at_most_one_step_each_time(
     wait_for(lambda: state_of(service, job_id) in ("succeeded", "failed", "cancelled"))
     with service.client() as client:
         job = client.job(job_id)
-        assert job.state is JobState.SUCCEEDED, job.reason
+        assert job.state is JobState.SUCCEEDED, job.status_reason
         client.download(job_id, tmp_path / "found")
     steps = service.query(
         "SELECT kind, state, attempts FROM steps WHERE job_id = ? ORDER BY created_at", job_id
@@ -191,5 +191,5 @@ def test_a_killed_service_goes_on_when_started_again(service: Service, tmp_path:
     wait_for(lambda: state_of(service, job_id) in ("succeeded", "failed", "cancelled"))
     with service.client() as client:
         job = client.job(job_id)
-    assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.state is JobState.SUCCEEDED, job.status_reason
     assert_nothing_twice(service, job_id)

@@ -178,9 +178,9 @@ def test_without_an_agent_it_says_so_at_once_and_fails_in_the_end(
     ]
     ended = client.onboarding(job_id)
     assert ended.state == JobState.FAILED
-    assert ended.reason is not None
-    assert ended.reason.code == "no_agent"
-    assert ended.reason.message == "no agent of the device came within 0.5 s"
+    assert ended.status_reason is not None
+    assert ended.status_reason.code == "no_agent"
+    assert ended.status_reason.message == "no agent of the device came within 0.5 s"
 
 
 def test_an_agent_that_comes_in_time_gets_the_work(client: Client, database: Database) -> None:

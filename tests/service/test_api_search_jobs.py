@@ -147,6 +147,16 @@ def test_cancelling_twice_is_the_same_as_once(client: Client, spec: dict[str, An
     assert client.cancel(job_id).state is JobState.CANCELLED
 
 
+def test_jobs_are_listed_by_state(client: Client, spec: dict[str, Any]) -> None:
+    queued, cancelled, paused = (client.submit(spec).id for _ in range(3))
+    client.cancel(cancelled)
+    client.pause(paused)
+    found = client.jobs(states=[JobState.CANCELLED, JobState.PAUSED])
+    assert [(job.id, job.terminal) for job in found] == [(paused, False), (cancelled, True)]
+    assert [job.id for job in client.jobs(states=[JobState.QUEUED])] == [queued]
+    assert len(client.jobs()) == 3
+
+
 def test_a_job_rests_and_goes_on(client: Client, spec: dict[str, Any]) -> None:
     job_id = client.submit(spec).id
     assert client.pause(job_id).state is JobState.PAUSED
