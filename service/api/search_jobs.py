@@ -144,8 +144,8 @@ async def events(
     return await wait_for_events(parts, _job, job_id, after=after, limit=limit, wait_s=wait_s)
 
 
-def _existing(job_id: str, parts: Service) -> None:
-    """Before a stream begins: an error cannot be told once it has."""
+def _existing(job_id: str, parts: Service, _key: JobsKey) -> None:
+    """Before a stream begins: an error cannot be told once it has. Of the caller first."""
     with parts.database.read() as session:
         _job(session, job_id)
 

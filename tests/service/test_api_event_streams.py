@@ -94,6 +94,7 @@ def test_events_come_as_they_happen(settings: Settings, database: Database) -> N
         ("/v1/search-jobs/job_none/events/stream", {}, 404),
         ("/v1/search-jobs/{id}/events/stream", {"Last-Event-ID": "x"}, 422),
         ("/v1/search-jobs/{id}/events/stream", {"Authorization": ""}, 401),
+        ("/v1/search-jobs/job_none/events/stream", {"Authorization": ""}, 401),
     ],
 )
 def test_what_cannot_be_streamed_is_a_problem(
