@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.torch_exporters import INPUTS, _LastHidden, write_exports
+from benchmarks.torch_exporters import INPUTS, _Classifier, write_exports
 from tests.search import small
 
 pytest.importorskip("transformers")
@@ -30,7 +30,7 @@ def test_every_exporter_gives_a_file_that_answers_as_the_model_or_says_why_not(
     given = dict(zip(INPUTS, (ids, np.ones_like(ids)), strict=True))
     for name, file in files.items():
         torch.manual_seed(0)
-        model = _LastHidden(small.SHAPE, name.rpartition("-")[2]).eval()
+        model = _Classifier(small.SHAPE, name.rpartition("-")[2]).eval()
         with torch.no_grad():
             expected = model(*(torch.from_numpy(value) for value in given.values()))
         answer = onnxruntime.InferenceSession(str(file)).run(None, given)[0]
