@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Exists, exists, select, update
 from sqlalchemy.orm import Session
 
 from service.db import epoch_now
@@ -19,16 +19,26 @@ PAUSED = ("pausing", "paused")
 ACTIVE = (*GOING, *PAUSED, "cancelling")
 
 
+def move_job(
+    session: Session,
+    job_id: str,
+    states: tuple[str, ...],
+    values: Mapping[str, Any],
+    *conditions: ColumnElement[bool],
+) -> str | None:
+    """The job's state, if it was in one of those and now has the values."""
+    return session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(states), *conditions)
+        .values(**values, version=Job.version + 1)
+        .returning(Job.state)
+        .execution_options(synchronize_session=False)
+    ).scalar()
+
+
 def start_job(session: Session, job_id: str) -> None:
     """queued -> running, once."""
-    started = session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state == "queued")
-        .values(state="running", started_at=epoch_now(), version=Job.version + 1)
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    ).first()
-    if started:
+    if move_job(session, job_id, ("queued",), {"state": "running", "started_at": epoch_now()}):
         append_event(session, job_id, "state", "the job runs", {"state": "running"})
 
 
@@ -49,18 +59,10 @@ def conclude_job(
         "finished_at": epoch_now(),
         "reason_code": code,
         "reason_message": message,
-        "version": Job.version + 1,
     }
     if result is not None:
         values["result"] = result
-    concluded = session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(ACTIVE))
-        .values(values)
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    ).first()
-    if not concluded:
+    if not move_job(session, job_id, ACTIVE, values):
         return False
     _close_open_work(session, job_id)
     append_event(
@@ -76,27 +78,21 @@ def conclude_job(
 
 def has_live_step(session: Session, job_id: str) -> bool:
     """Whether a step of the job is held under a lease that has not run out."""
-    query = select(Step.id).where(
-        Step.job_id == job_id, Step.state == "running", Step.lease_until > epoch_now()
-    )
-    return session.execute(query.limit(1)).first() is not None
+    return bool(session.execute(select(_is_live(job_id))).scalar())
 
 
 def settle_pause(session: Session, job_id: str) -> bool:
     """pausing -> paused, once nobody works on the job any more; whether it did."""
-    if has_live_step(session, job_id):
-        return False
-    paused = session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state == "pausing")
-        .values(state="paused", version=Job.version + 1)
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    ).first()
-    if paused is None:
+    if not move_job(session, job_id, ("pausing",), {"state": "paused"}, ~_is_live(job_id)):
         return False
     append_event(session, job_id, "state", "the job is paused", {"state": "paused"})
     return True
+
+
+def _is_live(job_id: str) -> Exists:
+    return exists().where(
+        Step.job_id == job_id, Step.state == "running", Step.lease_until > epoch_now()
+    )
 
 
 def _close_open_work(session: Session, job_id: str) -> None:

@@ -22,6 +22,7 @@ from service.job_states import (
     TERMINAL,
     conclude_job,
     has_live_step,
+    move_job,
     settle_pause,
 )
 from service.models import Job, MeasurementJob, Step
@@ -44,7 +45,7 @@ def request_cancel(session: Session, job_id: str) -> Job | None:
     A job of which no step runs is cancelled at once, any other one when its step notices.
     """
     is_live = _lock_open_work(session, job_id)
-    requested = _move(
+    requested = move_job(
         session,
         job_id,
         ACTIVE,
@@ -73,7 +74,7 @@ def request_pause(session: Session, job_id: str) -> Job | None:
     Raises: WrongState where the job has ended, or is about to.
     """
     _lock_open_work(session, job_id)
-    if _move(session, job_id, GOING, {"state": "pausing"}):
+    if move_job(session, job_id, GOING, {"state": "pausing"}):
         append_event(session, job_id, "state", "pause requested", {"state": "pausing"})
         settle_pause(session, job_id)
     return _now_in(session, job_id, PAUSED, "paused")
@@ -91,7 +92,7 @@ def resume(session: Session, job_id: str) -> Job | None:
     Raises: WrongState where the job has ended, or is about to.
     """
     _lock_open_work(session, job_id)
-    if state := _move(session, job_id, PAUSED, {"state": _as_before()}):
+    if state := move_job(session, job_id, PAUSED, {"state": _as_before()}):
         append_event(session, job_id, "state", "the job goes on", {"state": state})
         _set_going(session, job_id)
     return _now_in(session, job_id, GOING, "resumed")
@@ -112,7 +113,7 @@ def retry(session: Session, job_id: str) -> Job | None:
         "reason_message": None,
         "finished_at": None,
     }
-    if state := _move(session, job_id, RETRIABLE, ended):
+    if state := move_job(session, job_id, RETRIABLE, ended):
         append_event(session, job_id, "state", "the job is tried again", {"state": state})
         _reopen(session, job_id)
         _set_going(session, job_id)
@@ -165,23 +166,6 @@ def delete_job(session: Session, job_id: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------
-
-
-def _move(
-    session: Session,
-    job_id: str,
-    states: tuple[str, ...],
-    values: dict[str, Any],
-    *conditions: Any,
-) -> str | None:
-    """The job's state, if it was in one of those and now has the values."""
-    return session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(states), *conditions)
-        .values(**values, version=Job.version + 1)
-        .returning(Job.state)
-        .execution_options(synchronize_session=False)
-    ).scalar()
 
 
 def _as_before() -> Any:

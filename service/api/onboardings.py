@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service import devices, jobs, lifecycle
 from service.api.dependencies import DevicesKey, Service
 from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
-from service.api.search_jobs import progress_of, status_reason_of
+from service.api.search_jobs import asked, progress_of, status_reason_of
 from service.device_schemas import Onboarding, OnboardingPage
 from service.models import Job as JobRow
 from service.problems import NotFound
@@ -68,13 +68,7 @@ async def events(
 @router.post("/{onboarding_id}:cancel", status_code=202)
 def cancel(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
     """Ask it to stop; what was measured stays. Repeating it changes nothing."""
-    with parts.database.write() as session:
-        _onboarding(session, onboarding_id)
-        row = lifecycle.request_cancel(session, onboarding_id)
-        assert row is not None, "just found"
-        answer = to_onboarding(row)
-    parts.notifier.notify()
-    return answer
+    return to_onboarding(asked(parts, _onboarding, onboarding_id, lifecycle.request_cancel))
 
 
 def to_onboarding(row: JobRow) -> Onboarding:

@@ -40,6 +40,9 @@ from service.schemas import (
 from service.submission import check_exports, check_submission
 from service.warm_start import extended
 
+Find = Callable[[Session, str], JobRow]
+Ask = Callable[[Session, str], JobRow | None]
+
 router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 
 
@@ -186,14 +189,22 @@ def artifacts(job_id: str, parts: Service, _key: JobsKey) -> ArtifactPage:
     return ArtifactPage(items=[Artifact.model_validate(row) for row in rows])
 
 
-def _asked(parts: Parts, job_id: str, ask: Callable[[Session, str], JobRow | None]) -> Job:
+def _asked(parts: Parts, job_id: str, ask: Ask) -> Job:
+    return to_job(asked(parts, _job, job_id, ask))
+
+
+def asked(parts: Parts, find: Find, job_id: str, ask: Ask) -> JobRow:
+    """A job of any kind after something was asked of it.
+
+    Args:
+        find: the job, or NotFound.
+    """
     with parts.database.write() as session:
-        _job(session, job_id)
+        find(session, job_id)
         row = ask(session, job_id)
         assert row is not None, "just found"
-        answer = to_job(row)
     parts.notifier.notify()
-    return answer
+    return row
 
 
 def to_job(row: JobRow) -> Job:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from service.client import Client
 from service.settings import Settings
 from tests.service import postgresql
-from tests.service.postgresql import EMPTY, PostgresqlServer
+from tests.service.postgresql import EMPTY, TEMPLATE, PostgresqlServer
 from tests.service.serving import sdk, serving
 
 DIALECTS = ("sqlite", "postgresql")
@@ -28,22 +28,22 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post
 @pytest.fixture(params=DIALECTS)
 def database_url(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[str]:
     """Each test of the service runs on either."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{data_dir / 'snugnet.db'}"
-        return
-    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
-    with server.database() as url:
-        yield url
+    yield from _url(request, data_dir / "snugnet.db", TEMPLATE)
 
 
 @pytest.fixture(params=DIALECTS)
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Before any migration."""
+    yield from _url(request, tmp_path / "new" / "empty.db", EMPTY)
+
+
+def _url(request: pytest.FixtureRequest, sqlite_file: Path, template: str) -> Iterator[str]:
+    """Of the dialect that is the request's parameter."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/new/empty.db"
+        yield f"sqlite:///{sqlite_file}"
         return
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
-    with server.database(template=EMPTY) as url:
+    with server.database(template) as url:
         yield url
 
 

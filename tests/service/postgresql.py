@@ -30,7 +30,7 @@ class PostgresqlServer:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @contextmanager
-    def database(self, *, template: str = TEMPLATE) -> Iterator[str]:
+    def database(self, template: str) -> Iterator[str]:
         """The URL of a database of its own, dropped at the end whoever still reads it."""
         name = f"test_{next(self._numbers)}"
         self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
