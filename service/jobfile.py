@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from search.errors import InvalidInput
 from service.client import Client
 from service.job_spec import JobSpec
-from service.schemas import DataColumns, InputColumns, Name, Strict
+from service.schemas import DataColumns, InputColumns, Name, Strict, Upload
 from service.validation import WrongField, field_errors
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -60,56 +60,59 @@ class JobFile:
 
     def resolve(self, client: Client, say: Callable[[str], None] = lambda _: None) -> JobSpec:
         """Upload what is local; the spec as the server takes it."""
-        model = self.model.upload
-        if self.model.path is not None:
-            say(f"uploading the model from {self.model.path}")
-            model = client.upload_folder(self._place(self.model.path)).id
-        data = self.data.upload
-        if self.data.path is not None:
-            say(f"uploading the data from {self.data.path}")
-            path = self._place(self.data.path)
-            columns = self.data.columns
-            data = client.upload_file(path, task=self.spec.task, columns=columns).id
-        assert model is not None
-        assert data is not None
+        task = self.spec.task
+
+        def send_teacher(name: str, source: _ModelSource) -> str:
+            field = f"teachers.{name}.path"
+            return self._uploaded(
+                source,
+                f"the teacher {name}",
+                say,
+                lambda path: client.upload_folder(path, kind="teacher", task=task, field=field),
+            )
+
+        model = self._uploaded(self.model, "the model", say, client.upload_folder)
+        data = self._uploaded(
+            self.data,
+            "the data",
+            say,
+            lambda path: client.upload_file(path, task=task, columns=self.data.columns),
+        )
         changes = {
             "model": self.spec.model.model_copy(update={"upload": model}),
             "data": self.spec.data.model_copy(update={"upload": data}),
             "teachers": {
-                name: source.model_copy(update={"upload": self._teacher(name, client, say)})
+                name: source.model_copy(update={"upload": send_teacher(name, self.teachers[name])})
                 for name, source in self.spec.teachers.items()
             },
         }
         if self.spec.unlabelled is not None:
-            upload = self._unlabelled(client, say)
+            unlabelled = self.unlabelled
+            assert unlabelled is not None
+            upload = self._uploaded(
+                unlabelled,
+                "the rows without labels",
+                say,
+                lambda path: client.upload_file(
+                    path, kind="unlabelled", task=task, columns=unlabelled.columns
+                ),
+            )
             changes["unlabelled"] = self.spec.unlabelled.model_copy(update={"upload": upload})
         return self.spec.model_copy(update=changes)
 
-    def _teacher(self, name: str, client: Client, say: Callable[[str], None]) -> str:
-        source = self.teachers[name]
+    def _uploaded(
+        self,
+        source: _Source,
+        what: str,
+        say: Callable[[str], None],
+        send: Callable[[Path], Upload],
+    ) -> str:
+        """The id of its upload, which is made now where it is a path."""
         if source.path is None:
             assert source.upload is not None
             return source.upload
-        say(f"uploading the teacher {name} from {source.path}")
-        folder, field = self._place(source.path), f"teachers.{name}.path"
-        return client.upload_folder(folder, kind="teacher", task=self.spec.task, field=field).id
-
-    def _unlabelled(self, client: Client, say: Callable[[str], None]) -> str:
-        source = self.unlabelled
-        assert source is not None
-        if source.path is None:
-            assert source.upload is not None
-            return source.upload
-        say(f"uploading the rows without labels from {source.path}")
-        return client.upload_file(
-            self._place(source.path),
-            kind="unlabelled",
-            task=self.spec.task,
-            columns=source.columns,
-        ).id
-
-    def _place(self, path: str) -> Path:
-        return self.folder / Path(path).expanduser()
+        say(f"uploading {what} from {source.path}")
+        return send(self.folder / Path(source.path).expanduser()).id
 
 
 def load_job_file(path: Path) -> JobFile:
