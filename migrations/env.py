@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from service.db import make_engine
+from service.migrate import migration_engine
 from service.models import Base
 from service.settings import Settings
 
@@ -25,7 +25,7 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    engine = make_engine(Settings().database_url)
+    engine = migration_engine(Settings().database_url)
     with engine.connect() as own:
         run(own)
         own.commit()

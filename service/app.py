@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service import problems
 from service.api import (
     agents,
     artifacts,
+    audit_log,
     devices,
     health,
     keys,
@@ -27,9 +28,15 @@ from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
+from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
+from service.limits import RateLimiter
 from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
+
+# Of one address with keys that are none: each costs a look into the database.
+FAILED_SIGN_INS_PER_SECOND = 1.0
+FAILED_SIGN_INS_AT_ONCE = 100
 
 ROUTERS = (
     health,
@@ -43,6 +50,7 @@ ROUTERS = (
     agents,
     artifacts,
     keys,
+    audit_log,
 )
 
 
@@ -59,9 +67,20 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
     app.state.parts = parts
     app.add_middleware(RequestGuard)
     problems.install(app)
+    app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:
         app.include_router(module.router)
     return app
+
+
+async def _answer_again(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AlreadyAnswered)
+    return Response(
+        error.body,
+        status_code=error.status,
+        headers={REPLAYED_HEADER: "true"},
+        media_type="application/json",
+    )
 
 
 def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
@@ -71,6 +90,8 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
         store=FilesystemArtifactStore(settings.blobs_dir),
         queue=queue or CeleryQueue(settings),
         notifier=Notifier(),
+        calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
+        failed_sign_ins=RateLimiter(FAILED_SIGN_INS_PER_SECOND, FAILED_SIGN_INS_AT_ONCE),
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service.models import ArtifactRow
+from service.models import ArtifactRow, Job
 from service.step_types import NewArtifact
 
 CHUNK_BYTES = 1 << 20
@@ -143,6 +143,9 @@ def _sync_directory(folder: Path) -> None:
 
 def record_artifacts(session: Session, job_id: str, new: Sequence[NewArtifact]) -> None:
     """Name blobs as artifacts of a job; a repeated or repaired one replaces its row."""
+    if not new:
+        return
+    tenant_id = session.execute(select(Job.tenant_id).where(Job.id == job_id)).scalar_one()
     for artifact in new:
         session.execute(
             delete(ArtifactRow).where(
@@ -153,6 +156,7 @@ def record_artifacts(session: Session, job_id: str, new: Sequence[NewArtifact]) 
         )
         session.add(
             ArtifactRow(
+                tenant_id=tenant_id,
                 job_id=job_id,
                 target_index=artifact.target_index,
                 name=artifact.name,

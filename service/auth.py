@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,24 +14,47 @@ from service.db import epoch_now
 from service.ids import new_id
 from service.models import ApiKey
 
-JOBS = "jobs"
-DEVICES = "devices"
+JOBS_READ = "jobs:read"
+JOBS_WRITE = "jobs:write"
+ARTIFACTS_READ = "artifacts:read"
+DEVICES_WRITE = "devices:write"
 MEASURE = "devices:measure"
 ADMIN = "admin"
-SCOPES = (JOBS, DEVICES, MEASURE, ADMIN)
+SCOPES = (JOBS_READ, JOBS_WRITE, ARTIFACTS_READ, DEVICES_WRITE, MEASURE, ADMIN)
 
 LAST_USED_SECONDS = 60.0
 """How exact `last_used_at` is: a write for each request would be a queue at the database."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownKey:
+    """What a key opens.
+
+    Attributes:
+        refused: why it opens nothing, for a person; None when it is good.
+        is_use_stale: whether its use should be noted anew.
+    """
+
+    id: str
+    tenant_id: str
+    scopes: frozenset[str]
+    refused: str | None
+    is_use_stale: bool
 
 
 def create_key(
     session: Session,
     name: str,
     *,
+    tenant_id: str | None = None,
     scopes: Sequence[str] | None = None,
     expires_at: float | None = None,
 ) -> str:
-    """A new key, shown this once; without `scopes` it may do everything."""
+    """A new key, shown this once; without `scopes` it may do everything.
+
+    Args:
+        tenant_id: where it is not the session's.
+    """
     allowed = SCOPES if scopes is None else scopes
     assert set(allowed) <= set(SCOPES), allowed
     key_id = new_id("key")
@@ -38,6 +62,7 @@ def create_key(
     session.add(
         ApiKey(
             id=key_id,
+            tenant_id=tenant_id,
             name=name,
             key_sha256=_hash(key),
             scopes=[scope for scope in SCOPES if scope in allowed],
@@ -52,18 +77,31 @@ def find_key(session: Session, key: str) -> ApiKey | None:
     return session.scalars(select(ApiKey).where(ApiKey.key_sha256 == _hash(key))).one_or_none()
 
 
+def look_up(session: Session, key: str) -> KnownKey | None:
+    query = select(ApiKey, epoch_now()).where(ApiKey.key_sha256 == _hash(key))
+    found = session.execute(query).one_or_none()
+    if found is None:
+        return None
+    row, now = found
+    used_at = row.last_used_at
+    return KnownKey(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        scopes=frozenset(scopes_of(row)),
+        refused=_why_refused(row, now),
+        is_use_stale=used_at is None or now - used_at > LAST_USED_SECONDS,
+    )
+
+
 def scopes_of(key: ApiKey) -> tuple[str, ...]:
     """Keys of a time without scopes have all of them."""
     return SCOPES if key.scopes is None else tuple(key.scopes)
 
 
-def why_refused(session: Session, key: ApiKey | None) -> str | None:
-    """What is wrong with a key, for a person; None when it is good."""
-    if key is None:
-        return "this API key is unknown"
+def _why_refused(key: ApiKey, now: float) -> str | None:
     if key.revoked_at is not None:
         return "this API key was revoked"
-    if key.expires_at is not None and key.expires_at <= _now(session):
+    if key.expires_at is not None and key.expires_at <= now:
         return "this API key has expired"
     return None
 
@@ -83,19 +121,10 @@ def revoke_key(session: Session, key_id: str) -> ApiKey | None:
     return key
 
 
-def is_use_stale(session: Session, key: ApiKey) -> bool:
-    """Whether the use of the key should be noted anew."""
-    return key.last_used_at is None or _now(session) - key.last_used_at > LAST_USED_SECONDS
-
-
 def note_use(session: Session, key_id: str) -> None:
     key = session.get(ApiKey, key_id)
     if key is not None:
         key.last_used_at = epoch_now()
-
-
-def _now(session: Session) -> float:
-    return session.execute(select(epoch_now())).scalar_one()
 
 
 def _hash(key: str) -> str:

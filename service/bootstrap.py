@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy.orm import Session
 
-from service.auth import MEASURE, SCOPES, create_key, find_key, why_refused
+from service.auth import MEASURE, SCOPES, create_key, look_up
 from service.db import Database
 from service.migrate import upgrade
 from service.settings import Settings
+from service.tenancy import DEFAULT_TENANT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ def main() -> None:
 def prepare(database_url: str, keys: Keys) -> Keys:
     """Migrate the database; return `keys`, with new ones in place of those that are not good."""
     upgrade(database_url)
-    database = Database(database_url)
+    database = Database(database_url).for_tenant(DEFAULT_TENANT)
     try:
         with database.write() as session:
             return Keys(
@@ -50,8 +51,8 @@ def prepare(database_url: str, keys: Keys) -> Keys:
 
 
 def _keep(session: Session, key: str) -> str | None:
-    found = find_key(session, key) if key else None
-    return key if why_refused(session, found) is None else None
+    found = look_up(session, key) if key else None
+    return key if found is not None and found.refused is None else None
 
 
 if __name__ == "__main__":

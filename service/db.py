@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -19,6 +20,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import Double
+
+from service.tenancy import TenantSession
 
 BUSY_TIMEOUT_MS = 15_000
 _AFTER_COMMIT = "after_commit"
@@ -42,27 +45,39 @@ def _postgresql_now(_element: epoch_now, _compiler: SQLCompiler, **_kw: Any) -> 
 
 
 class Database:
-    """Short transactions: `with database.write() as session:`, and the same with `read`."""
+    """Short transactions: `with database.write() as session:`, and the same with `read`.
+
+    Attributes:
+        tenant_id: whose rows its sessions see; None sees all.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.tenant_id: str | None = None
         self.engine = make_engine(url)
         self._writer = self.engine.execution_options(begin_immediate=True)
 
+    def for_tenant(self, tenant_id: str) -> Self:
+        """The same database, of which only this tenant's rows are seen."""
+        scoped = copy(self)
+        scoped.tenant_id = tenant_id
+        return scoped
+
     def write(self) -> AbstractContextManager[Session]:
         """A session that commits at the end of the block, or rolls back when it raises."""
-        return _transaction(self._writer)
+        return _transaction(self._writer, self.tenant_id)
 
     def read(self) -> AbstractContextManager[Session]:
-        return _transaction(self.engine)
+        return _transaction(self.engine, self.tenant_id)
 
     def dispose(self) -> None:
         self.engine.dispose()
 
 
 @contextmanager
-def _transaction(engine: Engine) -> Iterator[Session]:
-    with Session(engine, expire_on_commit=False) as session:
+def _transaction(engine: Engine, tenant_id: str | None) -> Iterator[Session]:
+    with TenantSession(engine, expire_on_commit=False) as session:
+        session.tenant_id = tenant_id
         with session.begin():
             yield session
         for callback in session.info.get(_AFTER_COMMIT, ()):

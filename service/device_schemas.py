@@ -12,7 +12,9 @@ from service.validation import WrongField
 
 DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,62}$")]
 AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_\-]{8,80}$")]
-Scope = Literal["jobs", "devices", "devices:measure", "admin"]
+Scope = Literal[
+    "jobs:read", "jobs:write", "artifacts:read", "devices:write", "devices:measure", "admin"
+]
 Token = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 
@@ -297,7 +299,7 @@ class OnboardingPage(Answer):
 
 class NewKey(Strict):
     name: Name
-    scopes: list[Scope] = Field(min_length=1, max_length=4)
+    scopes: list[Scope] = Field(min_length=1, max_length=6)
     expires_at: float | None = Field(default=None, gt=0, lt=1e11, allow_inf_nan=False)
     """Epoch seconds; None is never."""
 

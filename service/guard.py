@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -36,6 +37,8 @@ class RequestGuard:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                if message["status"] >= 400:
+                    await _release(scope)
             await send(message)
 
         if limit is not None and _announced_bytes(headers) > limit:
@@ -43,7 +46,18 @@ class RequestGuard:
             response = problem_response(Request(scope), error.status, error.code, error.detail)
             await response(scope, receive, send_with_id)
             return
-        await self._app(scope, _limited(receive, limit), send_with_id)
+        try:
+            await self._app(scope, _limited(receive, limit), send_with_id)
+        finally:
+            await _release(scope)
+
+
+async def _release(scope: Scope) -> None:
+    """A request that failed may be sent again at once; once it took effect, nothing is left to
+    give back."""
+    release = scope["state"].pop("release", None)
+    if release is not None:
+        await run_in_threadpool(release)
 
 
 def _limit(method: str, path: str) -> int | None:

@@ -12,6 +12,7 @@ from service.schemas import (
     MAX_GENERATIONS,
     DataColumns,
     InputColumns,
+    Labels,
     Name,
     Strict,
     TaskName,
@@ -296,6 +297,9 @@ class JobSpec(Strict):
     """One search: a model, data, and one or more latency targets."""
 
     name: Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)] = ""
+    labels: Labels = Field(default_factory=dict)
+    """To find the job by."""
+
     model: ModelSource
     data: DataSource
     task: TaskName = "text-classification"

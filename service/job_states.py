@@ -9,14 +9,22 @@ from typing import Any
 from sqlalchemy import ColumnElement, Exists, exists, select, update
 from sqlalchemy.orm import Session
 
+from search.errors import SnugnetError
 from service.db import epoch_now
 from service.events import append_event
 from service.models import Job, MeasurementJob, Step
+from service.room import wake_next
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 GOING = ("queued", "running")  # steps may be claimed
 PAUSED = ("pausing", "paused")
 ACTIVE = (*GOING, *PAUSED, "cancelling")
+
+
+class WrongState(SnugnetError):
+    """A job in its state cannot do what is asked."""
+
+    code = "conflict"
 
 
 def move_job(
@@ -65,6 +73,7 @@ def conclude_job(
     if not move_job(session, job_id, ACTIVE, values):
         return False
     _close_open_work(session, job_id)
+    wake_next(session, job_id)
     append_event(
         session,
         job_id,
@@ -86,6 +95,7 @@ def settle_pause(session: Session, job_id: str) -> bool:
     if not move_job(session, job_id, ("pausing",), {"state": "paused"}, ~_is_live(job_id)):
         return False
     append_event(session, job_id, "state", "the job is paused", {"state": "paused"})
+    wake_next(session, job_id)
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, tuple_
@@ -26,6 +26,8 @@ def create_job(
     *,
     name: str,
     seed: int = 0,
+    labels: Mapping[str, str] | None = None,
+    tenant_id: str | None = None,
     first: NewStep = FIRST_STEP,
     kind: str = SEARCH,
 ) -> Job:
@@ -33,8 +35,17 @@ def create_job(
 
     Args:
         spec: a validated job spec, as JSON.
+        tenant_id: where it is not the session's.
     """
-    job = Job(id=new_id(ID_PREFIXES[kind]), kind=kind, name=name, spec=spec, seed=seed)
+    job = Job(
+        id=new_id(ID_PREFIXES[kind]),
+        tenant_id=tenant_id,
+        kind=kind,
+        name=name,
+        spec=spec,
+        seed=seed,
+        labels=dict(labels or {}),
+    )
     session.add(job)
     session.flush()
     append_event(session, job.id, "state", "the job was created", {"state": "queued"})
@@ -55,6 +66,7 @@ def list_jobs(
     kind: str = SEARCH,
     device_id: str | None = None,
     states: Sequence[str] | None = None,
+    labels: Mapping[str, str | None] | None = None,
     limit: int = 50,
     before: tuple[float, str] | None = None,
 ) -> list[Job]:
@@ -62,6 +74,7 @@ def list_jobs(
 
     Args:
         device_id: of onboardings, those of one device.
+        labels: that a job must have, all of them; with None, whatever its value is.
     """
     query = select(Job).where(Job.kind == kind)
     query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
@@ -69,6 +82,9 @@ def list_jobs(
         query = query.where(Job.spec["device"].as_string() == device_id)
     if states is not None:
         query = query.where(Job.state.in_(states))
+    for key, value in (labels or {}).items():
+        found = Job.labels[key].as_string()
+        query = query.where(found.is_not(None) if value is None else found == value)
     if before is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < before)
     return list(session.scalars(query))

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import case, delete, select, update
 from sqlalchemy.orm import Session
 
-from search.errors import SnugnetError
 from service import outbox
 from service.db import epoch_now
 from service.events import append_event
@@ -20,20 +19,23 @@ from service.job_states import (
     GOING,
     PAUSED,
     TERMINAL,
+    WrongState,
     conclude_job,
     has_live_step,
     move_job,
     settle_pause,
 )
+from service.jobs import SEARCH
 from service.models import Job, MeasurementJob, Step
+from service.tenants import check_going_on
 
 RETRIABLE = ("failed", "cancelled")
 
 
-class WrongState(SnugnetError):
-    """A job in its state cannot do what is asked."""
-
-    code = "conflict"
+def lock_job(session: Session, job_id: str) -> Job | None:
+    """For a look at it that holds until the end of the transaction."""
+    _lock_open_work(session, job_id)
+    return session.get(Job, job_id, with_for_update=True, populate_existing=True)
 
 
 # --- cancel -------------------------------------------------------------------------------------
@@ -45,14 +47,7 @@ def request_cancel(session: Session, job_id: str) -> Job | None:
     A job of which no step runs is cancelled at once, any other one when its step notices.
     """
     is_live = _lock_open_work(session, job_id)
-    requested = move_job(
-        session,
-        job_id,
-        ACTIVE,
-        {"cancel_requested": True, "state": "cancelling"},
-        Job.cancel_requested.is_(False),
-    )
-    if requested:
+    if move_job(session, job_id, (*GOING, *PAUSED), {"state": "cancelling"}):
         append_event(session, job_id, "state", "cancel requested", {"state": "cancelling"})
         if not is_live:
             conclude_job(session, job_id, "cancelled")
@@ -89,9 +84,12 @@ def finish_pause(session: Session, job_id: str) -> bool:
 def resume(session: Session, job_id: str) -> Job | None:
     """Go on where the job was paused; of a job that is not, nothing changes.
 
-    Raises: WrongState where the job has ended, or is about to.
+    Raises:
+        WrongState: the job has ended, or is about to.
+        QuotaExceeded: as many jobs as are allowed are running.
     """
     _lock_open_work(session, job_id)
+    _check_room(session, job_id, PAUSED)
     if state := move_job(session, job_id, PAUSED, {"state": _as_before()}):
         append_event(session, job_id, "state", "the job goes on", {"state": state})
         _set_going(session, job_id)
@@ -104,11 +102,13 @@ def resume(session: Session, job_id: str) -> Job | None:
 def retry(session: Session, job_id: str) -> Job | None:
     """Begin again with the steps and measurements that were open when the job ended.
 
-    Raises: WrongState where it has neither failed nor been cancelled.
+    Raises:
+        WrongState: it has neither failed nor been cancelled.
+        QuotaExceeded: as many jobs as are allowed are running.
     """
+    _check_room(session, job_id, RETRIABLE)
     ended = {
         "state": _as_before(),
-        "cancel_requested": False,
         "reason_code": None,
         "reason_message": None,
         "finished_at": None,
@@ -166,6 +166,13 @@ def delete_job(session: Session, job_id: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------
+
+
+def _check_room(session: Session, job_id: str, states: tuple[str, ...]) -> None:
+    """Before a job of these states runs again."""
+    job = _fresh(session, job_id)
+    if job is not None and job.kind == SEARCH and job.state in states:
+        check_going_on(session, job.tenant_id)
 
 
 def _as_before() -> Any:

@@ -15,7 +15,7 @@ from service.devices import touch_device
 from service.events import append_event
 from service.job_states import conclude_job
 from service.measurements import CheckedResult
-from service.models import MeasurementJob
+from service.models import Device, MeasurementJob
 from service.step_types import MAX_ATTEMPTS, LeaseLost, NewMeasurement, NewStep
 
 
@@ -31,6 +31,7 @@ class MeasurementLease:
 
 def create(session: Session, new: NewMeasurement, *, job_id: str | None) -> MeasurementJob:
     job = MeasurementJob(
+        tenant_id=session.get_one(Device, new.device_id).tenant_id,
         device_id=new.device_id,
         job_id=job_id,
         spec=new.spec,

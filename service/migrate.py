@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 import migrations
 from service.db import make_engine
@@ -32,7 +33,7 @@ def is_current(engine: Engine) -> bool:
 
 
 def _run(database_url: str, migration: Callable[[Config, str], None], revision: str) -> None:
-    engine = make_engine(database_url)
+    engine = migration_engine(database_url)
     try:
         with engine.connect() as connection:
             config = _config()
@@ -41,6 +42,19 @@ def _run(database_url: str, migration: Callable[[Config, str], None], revision: 
             connection.commit()
     finally:
         engine.dispose()
+
+
+def migration_engine(database_url: str) -> Engine:
+    """SQLite changes a table by copying it: rows that refer to the original must not go with it
+    when it is dropped."""
+    engine = make_engine(database_url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _ignore_foreign_keys)
+    return engine
+
+
+def _ignore_foreign_keys(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.execute("PRAGMA foreign_keys = OFF")
 
 
 def _config() -> Config:

@@ -11,15 +11,16 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Text,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON
 
 from service.db import epoch_now
 from service.ids import new_id
+from service.tenancy import TenantOwned
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,6 +37,7 @@ class Base(DeclarativeBase):
         str: Text(),
         float: Double(),
         dict[str, Any]: JSON(none_as_null=True),
+        dict[str, str]: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
     }
@@ -49,8 +51,23 @@ def _created_at() -> Mapped[float]:
     return mapped_column(default=epoch_now())
 
 
-class ApiKey(Base):
+class Tenant(Base):
+    """Who shares the service without seeing the others. A limit of None is none."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = _id_column("ten")
+    name: Mapped[str] = mapped_column(unique=True)
+    max_running_jobs: Mapped[int | None]
+    max_queued_jobs: Mapped[int | None]
+    max_evaluations: Mapped[int | None]  # of one job
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float] = _created_at()
+
+
+class ApiKey(TenantOwned, Base):
     __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "tenant_id"),)
 
     id: Mapped[str] = _id_column("key")
     name: Mapped[str]
@@ -62,10 +79,11 @@ class ApiKey(Base):
     revoked_at: Mapped[float | None]
 
 
-class Upload(Base):
+class Upload(TenantOwned, Base):
     """`kind`: model, teacher, dataset, unlabelled. `state`: open, ready."""
 
     __tablename__ = "uploads"
+    __table_args__ = (Index(None, "tenant_id"),)
 
     id: Mapped[str] = _id_column("up")
     kind: Mapped[str]
@@ -85,13 +103,14 @@ class UploadFile(Base):
     sha256: Mapped[str]
 
 
-class Device(Base):
+class Device(TenantOwned, Base):
     """`agent_id` is the installation that speaks for it; a retired device is measured no more."""
 
     __tablename__ = "devices"
+    __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
     id: Mapped[str] = _id_column("dev")
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     identity: Mapped[dict[str, Any]]
     fingerprint: Mapped[str]
     agent_id: Mapped[str | None]
@@ -99,18 +118,23 @@ class Device(Base):
     retired_at: Mapped[float | None]
 
 
-class Job(Base):
-    """`state`: queued, running, cancelling, cancelled, failed, succeeded; the last three stick.
-    `kind`: search, or onboarding of a device."""
+class Job(TenantOwned, Base):
+    """`state`: queued, running, pausing, paused, cancelling, cancelled, failed, succeeded; the
+    last three stick. `kind`: search, or onboarding. `version` rises with every change."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "created_at", "id"), Index(None, "state"))
+    __table_args__ = (
+        Index(None, "tenant_id", "kind", "created_at", "id"),
+        Index(None, "state"),
+    )
 
     id: Mapped[str] = _id_column("job")
     kind: Mapped[str] = mapped_column(default="search", server_default="search")
     name: Mapped[str]
     spec: Mapped[dict[str, Any]]
     seed: Mapped[int] = mapped_column(default=0)
+    labels: Mapped[dict[str, str]] = mapped_column(default=dict, server_default="{}")
+    traceparent: Mapped[str | None]  # of the request that made it (W3C Trace Context)
     state: Mapped[str] = mapped_column(default="queued")
     stage: Mapped[str | None]
     progress_done: Mapped[float | None]
@@ -118,7 +142,6 @@ class Job(Base):
     progress_unit: Mapped[str | None]
     reason_code: Mapped[str | None]
     reason_message: Mapped[str | None]
-    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
     result: Mapped[dict[str, Any] | None]
     last_event_seq: Mapped[int] = mapped_column(default=0)
     version: Mapped[int] = mapped_column(default=1)
@@ -228,7 +251,7 @@ class PredictorRow(Base):
     created_at: Mapped[float] = _created_at()
 
 
-class MeasurementJob(Base):
+class MeasurementJob(TenantOwned, Base):
     """Work for a measuring agent. `state`: ready, running, done, failed, cancelled. When it is
     done, the step `then_kind` of its job becomes ready."""
 
@@ -310,9 +333,12 @@ class MeasurementRow(Base):
     created_at: Mapped[float] = _created_at()
 
 
-class ArtifactRow(Base):
+class ArtifactRow(TenantOwned, Base):
     __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("job_id", "target_index", "name"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "target_index", "name"),
+        Index(None, "tenant_id"),
+    )
 
     id: Mapped[str] = _id_column("art")
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
@@ -322,3 +348,78 @@ class ArtifactRow(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str]
     created_at: Mapped[float] = _created_at()
+
+
+class IdempotencyKey(TenantOwned, Base):
+    """A request that may be sent again: what it was, and, once it took effect, its answer.
+
+    `token` and `lease_until` tell who is at it meanwhile.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "key"), Index(None, "created_at"))
+
+    key: Mapped[str]
+    request_sha256: Mapped[str]
+    token: Mapped[str]
+    lease_until: Mapped[float]
+    status: Mapped[int | None]
+    body: Mapped[str | None]
+    created_at: Mapped[float] = _created_at()
+
+
+class AuditRow(TenantOwned, Base):
+    """Who changed what, written with the change; the database refuses to change or delete it."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index(None, "tenant_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    at: Mapped[float] = _created_at()
+    key_id: Mapped[str | None]
+    action: Mapped[str]  # method and route
+    target: Mapped[str]  # path
+    request_id: Mapped[str]
+    client: Mapped[str]  # address
+
+
+class Webhook(TenantOwned, Base):
+    """Where news of jobs are sent: of those kinds, of one job or of all.
+
+    `old_secret` signs too until `old_secret_until`.
+    """
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "tenant_id"),)
+
+    id: Mapped[str] = _id_column("wh")
+    url: Mapped[str]
+    kinds: Mapped[list[str]]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    secret: Mapped[str]
+    old_secret: Mapped[str | None]
+    old_secret_until: Mapped[float | None]
+    is_active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[float] = _created_at()
+
+
+class WebhookDelivery(TenantOwned, Base):
+    """One message. `state`: pending, delivered, failed; its id is the same at every attempt."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index(None, "webhook_id", "created_at", "id"),
+        Index(None, "state", "next_attempt_at"),
+    )
+
+    id: Mapped[str] = _id_column("msg")
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(default="pending")
+    num_attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[float] = mapped_column(default=epoch_now())
+    status: Mapped[int | None]  # of the last answer
+    error: Mapped[str | None]  # of the last attempt
+    created_at: Mapped[float] = _created_at()
+    finished_at: Mapped[float | None]

@@ -47,6 +47,7 @@ def create_onboarding(session: Session, device: Device, request: OnboardingReque
         spec.model_dump(mode="json"),
         name=f"onboarding of {device.name}",
         seed=spec.seed,
+        tenant_id=device.tenant_id,
         first=NewStep(kind="onboarding"),
         kind=jobs.ONBOARDING,
     )

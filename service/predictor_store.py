@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from predictors.key import PredictorKey
 from search.errors import InvalidInput
-from service.models import PredictorRow
+from service.models import Device, PredictorRow
 
 MAX_SOURCES = 5
 
@@ -143,6 +143,7 @@ def source_payloads(session: Session, key: PredictorKey, shape_key: str) -> list
     """The newest one of each other key with the same quantity, shape, precision and phase."""
     query = (
         select(PredictorRow)
+        .join(Device, Device.id == PredictorRow.device_id)  # the session's tenant has them
         .where(
             PredictorRow.shape_key == shape_key,
             PredictorRow.precision == key.precision,

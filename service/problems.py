@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
 from service.artifacts import BlobNotFound
-from service.lifecycle import WrongState
+from service.job_states import WrongState
 from service.schemas import FieldError, Problem
 from service.step_types import LeaseLost
 from service.validation import field_errors
@@ -30,11 +30,19 @@ class ProblemError(SnugnetError):
 
     code = "error"
     status = 500
+    retry_after_s: int | None = None
+    """When it may be worth asking again."""
 
     def __init__(self, detail: str, errors: Sequence[InvalidInput] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = tuple(errors)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.retry_after_s is not None:
+            return {"Retry-After": str(self.retry_after_s)}
+        return {"WWW-Authenticate": "Bearer"} if self.status == Unauthenticated.status else {}
 
 
 class Unauthenticated(ProblemError):
@@ -81,6 +89,22 @@ class DeviceRetired(ProblemError):
         )
 
 
+class PreconditionFailed(ProblemError):
+    """The thing is not, or no longer, as the caller knows it."""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class TooManyRequests(ProblemError):
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many requests; try again in {retry_after_s} s")
+        self.retry_after_s = max(1, retry_after_s)
+
+
 class TooLarge(ProblemError):
     code = "too_large"
     status = 413
@@ -92,7 +116,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for status in (400, 401, 403, 404, 409, 413, 422, 500)
+    for status in (400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 500, 503)
 }
 
 
@@ -193,9 +217,8 @@ def _body_model(request: Request) -> type[BaseModel] | None:
 
 async def _on_snugnet_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ProblemError):
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return problem_response(
-            request, error.status, error.code, error.detail, error.errors, headers
+            request, error.status, error.code, error.detail, error.errors, error.headers
         )
     if isinstance(error, InvalidInput):
         return problem_response(request, 422, error.code, str(error), [error])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +14,12 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # No slash, no leading dot: a name that is safe to store and to show.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$")]
+
+LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./\-]{0,62}")
+MAX_LABELS = 16
+LabelKey = Annotated[str, StringConstraints(pattern=rf"^{LABEL_KEY.pattern}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=200)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
 
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_GENERATIONS = 1000
@@ -109,11 +116,22 @@ class Job(Answer):
     progress: JobProgress = JobProgress()
     status_reason: StatusReason | None = None
     seed: int = 0
+    labels: dict[str, str] = {}
+    version: int = 0
+    """It rises with every change; the job's `ETag` is `"v<version>"`."""
+
     spec: dict[str, Any]
     result: dict[str, Any] | None = None
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+
+
+class JobChange(Strict):
+    """What may be changed of a job; None leaves it as it is."""
+
+    name: Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)] | None = None
+    labels: Labels | None = None
 
 
 class Extension(Strict):
@@ -212,6 +230,31 @@ class Upload(Answer):
 
     summary: dict[str, Any] | None = None
     created_at: float
+
+
+# --- the audit log -------------------------------------------------------------------------
+
+
+class AuditedCall(Answer):
+    """A change that was made."""
+
+    id: int
+    at: float
+    key_id: str | None
+    action: str
+    """Method and route, such as `POST /v1/search-jobs/{job_id}:cancel`."""
+
+    target: str
+    """The path that was called."""
+
+    request_id: str
+    client: str
+    """The caller's address."""
+
+
+class AuditPage(Answer):
+    items: list[AuditedCall]
+    next_cursor: int | None = None
 
 
 # --- errors and the server itself ----------------------------------------------------------

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     retry_backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the second attempt of a step; doubled for each further one."""
 
+    calls_per_second: int = Field(default=300, ge=0)
+    """Of one API key at one API process, twice as many at once; 0 is any number."""
+
     drift_check_hours: float = Field(default=24.0, ge=0)
     """How often the anchors of a device that is online are measured again; 0 is never."""
 

@@ -21,6 +21,7 @@ from service.db import epoch_now
 from service.events import append_event
 from service.job_states import GOING, PAUSED, conclude_job, settle_pause, start_job
 from service.models import Job, Step
+from service.room import may_start
 from service.step_types import (
     MAX_ATTEMPTS,
     LeaseLost,
@@ -61,16 +62,17 @@ class Renewal(enum.Enum):
 
 
 def claim(session: Session, step_id: str, owner: str, lease_seconds: float) -> StepLease | None:
-    """Take a step that is due, or whose holder let its lease run out. None: nothing to do."""
+    """Take a step that is due, or whose holder let its lease run out. None: nothing to do.
+
+    A job that is queued stays so while its tenant runs as many as it may.
+    """
+    if not may_start(session, step_id):
+        return None
     free = or_(
         and_(Step.state == "ready", Step.not_before <= epoch_now()),
         and_(Step.state == "running", Step.lease_until <= epoch_now()),
     )
-    job_goes_on = exists().where(
-        Job.id == Step.job_id,
-        Job.state.in_(GOING),
-        Job.cancel_requested.is_(False),
-    )
+    job_goes_on = exists().where(Job.id == Step.job_id, Job.state.in_(GOING))
     row = session.execute(
         update(Step)
         .where(Step.id == step_id, free, Step.attempts < MAX_ATTEMPTS, job_goes_on)
@@ -256,7 +258,7 @@ def _held_by(lease: StepLease) -> tuple[Any, ...]:
 
 
 def _cancel_requested(session: Session, job_id: str) -> bool:
-    return bool(session.execute(select(Job.cancel_requested).where(Job.id == job_id)).scalar())
+    return session.execute(select(Job.state).where(Job.id == job_id)).scalar() == "cancelling"
 
 
 def _end(session: Session, lease: StepLease, state: str, **values: Any) -> None:

@@ -13,6 +13,7 @@ from service import migrate
 from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.settings import Settings
+from service.tenancy import DEFAULT_TENANT
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def settings(data_dir: Path, database_url: str) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url).for_tenant(DEFAULT_TENANT)
     yield database
     database.dispose()
 

@@ -65,7 +65,6 @@ class JobContext:
         abort: Abort,
         scratch: Path,
     ) -> None:
-        self._database = database
         self._lease = lease
         self._abort = abort
         self._last_progress = -float("inf")
@@ -79,6 +78,7 @@ class JobContext:
         with database.read() as session:
             job = get_job(session, lease.job_id)
             assert job is not None, "a step's job exists as long as the step"
+            self._database = database.for_tenant(job.tenant_id)
             self.spec_json: dict[str, Any] = job.spec
             self.seed = job.seed
             self._stage = job.stage

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from service import agents, devices, measurement_jobs
-from service.api.dependencies import MeasureKey, Parts, Service
+from service.api.dependencies import Agent, Caller, Service
 from service.api.devices import to_device
 from service.device_schemas import (
     AgentId,
@@ -27,15 +27,15 @@ MAX_WAIT_SECONDS = 20.0
 
 
 @router.post("/devices")
-def register(new: NewDevice, parts: Service, _key: MeasureKey) -> Device:
+def register(new: NewDevice, caller: Agent) -> Device:
     """Make a device known, or note that its agent is alive.
 
     409 `device_in_use` while another agent speaks for a device of this name, `device_retired`
     when nothing is measured on it any more.
     """
-    with parts.database.write() as session:
+    with caller.database.write() as session:
         row = devices.register_device(session, new.name, new.identity, new.agent_id)
-        return to_device(session, row)
+        return caller.answer(session, to_device(session, row))
 
 
 @router.post(
@@ -46,25 +46,23 @@ def register(new: NewDevice, parts: Service, _key: MeasureKey) -> Device:
 async def claim(
     device_id: str,
     parts: Service,
-    key: MeasureKey,
+    caller: Agent,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
     agent_id: Annotated[AgentId | None, Query()] = None,
 ) -> ClaimedMeasurementJob | Response:
     """The device's next work under a lease; waits up to `wait_s` for some."""
-    await run_in_threadpool(_hear, parts, device_id, agent_id)
+    await run_in_threadpool(_hear, caller, device_id, agent_id)
 
     def look() -> ClaimedMeasurementJob | None:
-        return _claim(parts, device_id, agent_id, key)
+        return _claim(caller, device_id, agent_id, parts.settings.lease_seconds)
 
     claimed = await parts.notifier.wait_for(look, wait_s)
     return claimed or Response(status_code=204)
 
 
 @router.post("/measurement-jobs/{measurement_job_id}/renew", status_code=204)
-def renew(
-    measurement_job_id: str, body: LeaseRenewal, parts: Service, _key: MeasureKey
-) -> Response:
-    with parts.database.write() as session:
+def renew(measurement_job_id: str, body: LeaseRenewal, parts: Service, caller: Agent) -> Response:
+    with caller.database.write() as session:
         measurement_jobs.renew(
             session, measurement_job_id, body.token, parts.settings.lease_seconds
         )
@@ -73,13 +71,13 @@ def renew(
 
 @router.post("/measurement-jobs/{measurement_job_id}/result", status_code=204)
 def result(
-    measurement_job_id: str, body: MeasurementResult, parts: Service, _key: MeasureKey
+    measurement_job_id: str, body: MeasurementResult, parts: Service, caller: Agent
 ) -> Response:
     """422 names the sample that is wrong; the claim then stays with the agent."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         spec = measurement_jobs.asked_of(session, measurement_job_id, body.token)
     checked = CheckedResult.of(spec, body.result)
-    with parts.database.write() as session:
+    with caller.database.write() as session:
         measurement_jobs.complete(session, measurement_job_id, body.token, body.result, checked)
     parts.notifier.notify()
     return Response(status_code=204)
@@ -87,9 +85,9 @@ def result(
 
 @router.post("/measurement-jobs/{measurement_job_id}/failure", status_code=204)
 def failure(
-    measurement_job_id: str, body: MeasurementFailure, parts: Service, _key: MeasureKey
+    measurement_job_id: str, body: MeasurementFailure, parts: Service, caller: Agent
 ) -> Response:
-    with parts.database.write() as session:
+    with caller.database.write() as session:
         measurement_jobs.fail(
             session, measurement_job_id, body.token, body.code, body.message, retry=body.retry
         )
@@ -97,23 +95,22 @@ def failure(
     return Response(status_code=204)
 
 
-def _hear(parts: Parts, device_id: str, agent_id: str | None) -> None:
-    with parts.database.write() as session:
+def _hear(caller: Caller, device_id: str, agent_id: str | None) -> None:
+    with caller.database.write() as session:
         device = devices.check_agent(session, device_id, agent_id)
         devices.touch_device(session, device.id)
 
 
 def _claim(
-    parts: Parts, device_id: str, agent_id: str | None, key: str
+    caller: Caller, device_id: str, agent_id: str | None, lease_seconds: float
 ) -> ClaimedMeasurementJob | None:
-    lease_seconds = parts.settings.lease_seconds
     # Looking first keeps idle agents from taking the writer's lock every second.
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         devices.check_agent(session, device_id, agent_id)  # retired or taken over meanwhile
         if not agents.has_work(session, device_id):
             return None
-    with parts.database.write() as session:
-        lease = measurement_jobs.claim(session, device_id, key, lease_seconds)
+    with caller.database.write() as session:
+        lease = measurement_jobs.claim(session, device_id, caller.key_id, lease_seconds)
     if lease is None:
         return None
     return ClaimedMeasurementJob(

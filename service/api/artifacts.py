@@ -7,7 +7,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from service.api.dependencies import BlobsKey, JobsKey, Service
+from service.api.dependencies import ArtifactsReader, BlobsReader, Service
+from service.api.etags import matches
 from service.artifacts import get_artifact
 from service.problems import NotFound
 
@@ -15,9 +16,11 @@ router = APIRouter(prefix="/v1", tags=["artifacts"])
 
 
 @router.get("/artifacts/{artifact_id}/content", response_class=FileResponse)
-def content(artifact_id: str, request: Request, parts: Service, _key: JobsKey) -> Response:
+def content(
+    artifact_id: str, request: Request, parts: Service, caller: ArtifactsReader
+) -> Response:
     """The file; ranges and `If-None-Match` are answered."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         row = get_artifact(session, artifact_id)
     if row is None:
         raise NotFound("artifact", artifact_id)
@@ -26,7 +29,7 @@ def content(artifact_id: str, request: Request, parts: Service, _key: JobsKey) -
 
 
 @router.get("/blobs/{sha256}", response_class=FileResponse)
-def blob(sha256: str, request: Request, parts: Service, _key: BlobsKey) -> Response:
+def blob(sha256: str, request: Request, parts: Service, _caller: BlobsReader) -> Response:
     path = parts.store.path(sha256)
     return _file_response(request, path, sha256, "application/octet-stream", sha256)
 
@@ -40,8 +43,7 @@ def _file_response(
         "Cache-Control": "private, no-cache",
     }
     # Starlette leaves this header to the application.
-    wanted = {tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")}
-    if headers["ETag"] in wanted or "*" in wanted:
+    if matches(request.headers.get("If-None-Match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     filename = name.rsplit("/", 1)[-1]
     return FileResponse(path, media_type=media_type, headers=headers, filename=filename)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
-from service import auth
+from service import auth, idempotency
 from service.artifacts import FilesystemArtifactStore
+from service.audit import record_call
+from service.auth import KnownKey
 from service.db import Database
+from service.idempotency import Reservation
+from service.limits import RateLimiter
 from service.notifier import Notifier
 from service.problems import InsufficientScope, Unauthenticated
 from service.queue import JobQueue
 from service.settings import Settings
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +37,11 @@ class Parts:
     store: FilesystemArtifactStore
     queue: JobQueue
     notifier: Notifier
+    calls: RateLimiter
+    failed_sign_ins: RateLimiter
 
 
-def get_parts(request: Request) -> Parts:
+async def get_parts(request: Request) -> Parts:  # async: no trip to a thread
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
@@ -37,37 +50,145 @@ def get_parts(request: Request) -> Parts:
 Service = Annotated[Parts, Depends(get_parts)]
 
 
-def _require(*scopes: str) -> Callable[[Request, Parts], str]:
-    """A dependency that gives the id of the caller's key, which must have one of `scopes`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who asks, by a good key. `database` shows what its tenant has, and no more.
+
+    Attributes:
+        reservation: of a request that may be sent again, the right to carry it out.
+    """
+
+    key_id: str
+    tenant_id: str
+    database: Database
+    action: str
+    target: str
+    request_id: str
+    client: str
+    status: int
+    reservation: Reservation | None
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that changes something for the caller, and is in the audit log with it."""
+        with self.database.write() as session:
+            yield session
+            record_call(
+                session,
+                key_id=self.key_id,
+                action=self.action,
+                target=self.target,
+                request_id=self.request_id,
+                client=self.client,
+            )
+
+    def answer(self, session: Session, answer: Answer) -> Answer:
+        """The answer, kept in the same transaction for when the request is sent again.
+
+        Raises: InFlight when the request took so long that another one like it was begun.
+        """
+        if self.reservation is not None:
+            body = answer.model_dump_json()
+            idempotency.keep_answer(session, self.reservation, self.status, body)
+        return answer
+
+
+def _require(*scopes: str) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller, whose key must have one of `scopes`.
 
     Raises:
         Unauthenticated: there is no key, or it is unknown, revoked or expired.
         InsufficientScope: it is good, but not for this.
+        TooManyRequests: the key is used too often, or too many keys were wrong.
+        AlreadyAnswered: the request took effect when it was sent before.
     """
 
-    def require_key(request: Request, parts: Service) -> str:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise Unauthenticated("send the API key as 'Authorization: Bearer snug_...'")
-        with parts.database.read() as session:
-            found = auth.find_key(session, key.strip())
-            refused = auth.why_refused(session, found)
-            if found is None or refused is not None:
-                raise Unauthenticated(refused or "")
-            is_stale = auth.is_use_stale(session, found)
-        if not set(scopes) & set(auth.scopes_of(found)):
-            raise InsufficientScope(scopes)
-        if is_stale:
-            with parts.database.write() as session:
-                auth.note_use(session, found.id)
-        return found.id
+    async def require_caller(
+        request: Request,
+        parts: Service,
+        idempotency_key: Annotated[str | None, Header()] = None,
+    ) -> Caller:
+        if request.method == "POST" and idempotency_key is not None:
+            again = Again(
+                key=idempotency_key,
+                request_sha256=idempotency.fingerprint(
+                    request.method,
+                    request.url.path,
+                    request.scope["query_string"],
+                    await request.body(),
+                ),
+            )
+            return await run_in_threadpool(_caller, request, parts, scopes, again)
+        return await run_in_threadpool(_caller, request, parts, scopes, None)
 
-    return require_key
+    return require_caller
 
 
-JobsKey = Annotated[str, Depends(_require(auth.JOBS))]
-DevicesKey = Annotated[str, Depends(_require(auth.DEVICES))]
-UploadsKey = Annotated[str, Depends(_require(auth.JOBS, auth.DEVICES))]
-MeasureKey = Annotated[str, Depends(_require(auth.MEASURE))]
-BlobsKey = Annotated[str, Depends(_require(auth.MEASURE, auth.JOBS))]
-AdminKey = Annotated[str, Depends(_require(auth.ADMIN))]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Again:
+    """What tells that a request was sent before."""
+
+    key: str
+    request_sha256: str
+
+
+def _caller(
+    request: Request, parts: Parts, scopes: tuple[str, ...], again: Again | None
+) -> Caller:
+    key = _signed_in(request, parts)
+    if not key.scopes.intersection(scopes):
+        raise InsufficientScope(scopes)
+    database = parts.database.for_tenant(key.tenant_id)
+    reservation = None
+    if again is not None:
+        reservation = idempotency.reserve(database, again.key, again.request_sha256)
+        # Whoever sends the answer gives it back if nothing was done.
+        request.state.release = partial(idempotency.release, database, reservation)
+    route = request.scope["route"]
+    return Caller(
+        key_id=key.id,
+        tenant_id=key.tenant_id,
+        database=database,
+        action=f"{request.method} {route.path}",
+        target=request.url.path,
+        request_id=request.state.request_id,
+        client=_address(request),
+        status=route.status_code or 200,
+        reservation=reservation,
+    )
+
+
+def _signed_in(request: Request, parts: Parts) -> KnownKey:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise Unauthenticated("send the API key as 'Authorization: Bearer snug_...'")
+    address = _address(request)
+    parts.failed_sign_ins.check(address)
+    with parts.database.read() as session:
+        key = auth.look_up(session, secret.strip())
+    if key is None or key.refused is not None:
+        parts.failed_sign_ins.take(address)
+        raise Unauthenticated(key.refused or "" if key else "this API key is unknown")
+    parts.calls.take(key.id)
+    if key.is_use_stale:
+        with parts.database.write() as session:
+            auth.note_use(session, key.id)
+    return key
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+JobsReader = Annotated[Caller, Depends(_require(auth.JOBS_READ))]
+JobsWriter = Annotated[Caller, Depends(_require(auth.JOBS_WRITE))]
+ArtifactsReader = Annotated[Caller, Depends(_require(auth.ARTIFACTS_READ))]
+DevicesReader = Annotated[Caller, Depends(_require(auth.JOBS_READ, auth.DEVICES_WRITE))]
+DevicesWriter = Annotated[Caller, Depends(_require(auth.DEVICES_WRITE))]
+UploadsReader = Annotated[
+    Caller, Depends(_require(auth.JOBS_READ, auth.JOBS_WRITE, auth.DEVICES_WRITE))
+]
+UploadsWriter = Annotated[Caller, Depends(_require(auth.JOBS_WRITE, auth.DEVICES_WRITE))]
+Agent = Annotated[Caller, Depends(_require(auth.MEASURE))]
+BlobsReader = Annotated[Caller, Depends(_require(auth.MEASURE, auth.ARTIFACTS_READ))]
+Admin = Annotated[Caller, Depends(_require(auth.ADMIN))]

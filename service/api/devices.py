@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
 from service import devices, measurement_jobs, onboardings
-from service.api.dependencies import DevicesKey, Service
+from service.api.dependencies import DevicesReader, DevicesWriter, Service
 from service.api.measurement_jobs import to_measurement_job
 from service.api.onboardings import to_onboarding
 from service.db import epoch_now
@@ -31,14 +31,13 @@ router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
 @router.get("")
 def list_all(
-    parts: Service,
-    _key: DevicesKey,
+    caller: DevicesReader,
     retired: Annotated[bool, Query()] = False,
     cursor: str = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> DevicePage:
     """Those in use, by name; with `retired`, the others too."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         rows = devices.list_devices(
             session, with_retired=retired, after_name=cursor, limit=limit + 1
         )
@@ -49,59 +48,64 @@ def list_all(
 
 
 @router.get("/{device_id}")
-def get(device_id: str, parts: Service, _key: DevicesKey) -> Device:
+def get(device_id: str, caller: DevicesReader) -> Device:
     """By id or name."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         return to_device(session, devices.get_device(session, device_id))
 
 
 @router.patch("/{device_id}")
-def change(device_id: str, body: DeviceChange, parts: Service, _key: DevicesKey) -> Device:
+def change(device_id: str, body: DeviceChange, parts: Service, caller: DevicesWriter) -> Device:
     """Rename it, retire it, or bring it back. Its agent stays its own under any name."""
     if body.name is None and body.retired is None:
         raise InvalidInput("body", "give a name, or retired")
-    with parts.database.write() as session:
+    with caller.write() as session:
         row = devices.get_device(session, device_id)
         if body.name is not None and body.name != row.name:
             devices.rename_device(session, row, body.name)
         if body.retired is not None:
             _set_retired(session, row, body.retired)
-        answer = to_device(session, row)
+        answer = caller.answer(session, to_device(session, row))
     parts.notifier.notify()
     return answer
 
 
 @router.delete("/{device_id}")
-def retire(device_id: str, parts: Service, _key: DevicesKey) -> Device:
+def retire(device_id: str, parts: Service, caller: DevicesWriter) -> Device:
     """Measure on it no more; what was measured stays. Repeating it changes nothing."""
-    with parts.database.write() as session:
+    with caller.write() as session:
         row = devices.get_device(session, device_id)
         _set_retired(session, row, True)
-        answer = to_device(session, row)
+        answer = caller.answer(session, to_device(session, row))
     parts.notifier.notify()
     return answer
 
 
 @router.post("/{device_id}:onboard", status_code=202)
 def onboard(
-    device_id: str, body: OnboardingRequest, parts: Service, _key: DevicesKey
+    device_id: str, body: OnboardingRequest, parts: Service, caller: DevicesWriter
 ) -> Onboarding:
     """Learn how fast the device runs the networks of a space."""
-    with parts.database.write() as session:
+    with caller.write() as session:
         row = devices.get_device(session, device_id)
-        answer = to_onboarding(onboardings.create_onboarding(session, row, body))
+        answer = caller.answer(
+            session, to_onboarding(onboardings.create_onboarding(session, row, body))
+        )
     parts.notifier.notify()
     return answer
 
 
 @router.post("/{device_id}:measure", status_code=202)
 def measure(
-    device_id: str, body: MeasureRequest, parts: Service, _key: DevicesKey
+    device_id: str, body: MeasureRequest, parts: Service, caller: DevicesWriter
 ) -> MeasurementJob:
     """Time some networks; the answer names the work to ask after."""
-    with parts.database.write() as session:
+    with caller.write() as session:
         row = devices.get_device(session, device_id)
-        answer = to_measurement_job(session, onboardings.create_measurement(session, row, body))
+        answer = caller.answer(
+            session,
+            to_measurement_job(session, onboardings.create_measurement(session, row, body)),
+        )
     parts.notifier.notify()
     return answer
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from search.errors import InvalidInput
-from service.api.dependencies import Parts
+from service.api.dependencies import Caller, Parts
 from service.events import list_events
 from service.job_states import TERMINAL
 from service.models import Job
@@ -25,6 +25,7 @@ EVENTS_AT_ONCE = 500
 
 async def wait_for_events(
     parts: Parts,
+    caller: Caller,
     find: Callable[[Session, str], Job],
     job_id: str,
     *,
@@ -39,7 +40,7 @@ async def wait_for_events(
     """
 
     def read() -> EventPage:
-        with parts.database.read() as session:
+        with caller.database.read() as session:
             # The state first: an event of a job that is seen as ended is then never missed.
             state = JobState(find(session, job_id).state)
             rows = list_events(session, job_id, after=after, limit=limit + 1)
@@ -55,13 +56,13 @@ async def wait_for_events(
 
 
 async def stream_events(
-    parts: Parts, find: Callable[[Session, str], Job], job_id: str, *, after: int
+    parts: Parts, caller: Caller, find: Callable[[Session, str], Job], job_id: str, *, after: int
 ) -> AsyncIterator[ServerSentEvent]:
     """Each event under its `seq`, as it happens; then `end` with the job's state, which tells a
     browser not to come again."""
     while not parts.notifier.is_closed:
         page = await wait_for_events(
-            parts, find, job_id, after=after, limit=EVENTS_AT_ONCE, wait_s=MAX_WAIT_SECONDS
+            parts, caller, find, job_id, after=after, limit=EVENTS_AT_ONCE, wait_s=MAX_WAIT_SECONDS
         )
         for event in page.items:
             yield ServerSentEvent(id=str(event.seq), data=event)

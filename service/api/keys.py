@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service import auth
-from service.api.dependencies import AdminKey, Service
+from service.api.dependencies import Admin
 from service.device_schemas import ApiKey, ApiKeyPage, CreatedKey, NewKey
 from service.models import ApiKey as ApiKeyRow
 from service.problems import NotFound
@@ -14,30 +14,30 @@ router = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
 
 
 @router.post("", status_code=201)
-def create(new: NewKey, parts: Service, _key: AdminKey) -> CreatedKey:
+def create(new: NewKey, caller: Admin) -> CreatedKey:
     """A key with these scopes; the key itself is shown this once."""
-    with parts.database.write() as session:
+    with caller.write() as session:
         key = auth.create_key(session, new.name, scopes=new.scopes, expires_at=new.expires_at)
         row = auth.find_key(session, key)
         assert row is not None, "just made"
         session.refresh(row)
-        return CreatedKey(**to_key(row).model_dump(), key=key)
+        return caller.answer(session, CreatedKey(**to_key(row).model_dump(), key=key))
 
 
 @router.get("")
-def list_all(parts: Service, _key: AdminKey) -> ApiKeyPage:
-    with parts.database.read() as session:
+def list_all(caller: Admin) -> ApiKeyPage:
+    with caller.database.read() as session:
         return ApiKeyPage(items=[to_key(row) for row in auth.list_keys(session)])
 
 
 @router.post("/{key_id}:revoke")
-def revoke(key_id: str, parts: Service, _key: AdminKey) -> ApiKey:
+def revoke(key_id: str, caller: Admin) -> ApiKey:
     """It opens nothing from now on. Repeating it changes nothing."""
-    with parts.database.write() as session:
+    with caller.write() as session:
         row = auth.revoke_key(session, key_id)
         if row is None:
             raise NotFound("API key", key_id)
-        return to_key(row)
+        return caller.answer(session, to_key(row))
 
 
 def to_key(row: ApiKeyRow) -> ApiKey:

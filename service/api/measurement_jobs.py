@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from service import measurement_jobs, measurements
-from service.api.dependencies import DevicesKey, Service
+from service.api.dependencies import DevicesReader
 from service.device_schemas import MeasurementJob
 from service.models import MeasurementJob as MeasurementJobRow
 from service.problems import NotFound
@@ -15,8 +15,8 @@ router = APIRouter(prefix="/v1/measurement-jobs", tags=["measurements"])
 
 
 @router.get("/{measurement_job_id}")
-def get(measurement_job_id: str, parts: Service, _key: DevicesKey) -> MeasurementJob:
-    with parts.database.read() as session:
+def get(measurement_job_id: str, caller: DevicesReader) -> MeasurementJob:
+    with caller.database.read() as session:
         row = measurement_jobs.get(session, measurement_job_id)
         if row is None:
             raise NotFound("measurement job", measurement_job_id)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from predictors.workload import Workload
 from service import devices, measurements
-from service.api.dependencies import DevicesKey, Service
+from service.api.dependencies import DevicesReader
 from service.api.feeds import cursor_after, read_cursor
 from service.device_schemas import (
     Measurement,
@@ -27,8 +27,7 @@ Since = Annotated[float | None, Query(ge=0, le=1e11, allow_inf_nan=False)]
 @router.get("/{device_id}/measurements")
 def list_measurements(
     device_id: str,
-    parts: Service,
-    _key: DevicesKey,
+    caller: DevicesReader,
     purpose: str | None = None,
     precision: str | None = None,
     runtime: str | None = None,
@@ -46,7 +45,7 @@ def list_measurements(
     asked = {"purpose": purpose, "precision": precision, "runtime": runtime, "session_id": session}
     filters = {column: value for column, value in asked.items() if value is not None}
     before = read_cursor(cursor)
-    with parts.database.read() as opened:
+    with caller.database.read() as opened:
         device = devices.get_device(opened, device_id)
         rows = measurements.list_measurements(
             opened, device.id, limit=limit + 1, before=before, filters=filters, since=since
@@ -60,14 +59,13 @@ def list_measurements(
 @router.get("/{device_id}/measuring-sessions")
 def list_sessions(
     device_id: str,
-    parts: Service,
-    _key: DevicesKey,
+    caller: DevicesReader,
     cursor: str | None = None,
     limit: Limit = 50,
 ) -> MeasuringSessionPage:
     """Newest first: anchors, conditions, and what was thrown away."""
     before = read_cursor(cursor)
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         device = devices.get_device(session, device_id)
         rows = measurements.list_sessions(session, device.id, limit=limit + 1, before=before)
     return MeasuringSessionPage(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service import devices, jobs, lifecycle
-from service.api.dependencies import DevicesKey, Service
+from service.api.dependencies import DevicesReader, DevicesWriter, Service
 from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
 from service.api.search_jobs import asked, progress_of, status_reason_of
 from service.device_schemas import Onboarding, OnboardingPage
@@ -21,15 +21,14 @@ router = APIRouter(prefix="/v1/onboardings", tags=["onboardings"])
 
 @router.get("")
 def list_all(
-    parts: Service,
-    _key: DevicesKey,
+    caller: DevicesReader,
     device: str | None = None,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> OnboardingPage:
     """Newest first; with `device`, an id or a name, those of one."""
     before = read_cursor(cursor)
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         device_id = devices.get_device(session, device).id if device is not None else None
         rows = jobs.list_jobs(
             session,
@@ -45,8 +44,8 @@ def list_all(
 
 
 @router.get("/{onboarding_id}")
-def get(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
-    with parts.database.read() as session:
+def get(onboarding_id: str, caller: DevicesReader) -> Onboarding:
+    with caller.database.read() as session:
         return to_onboarding(_onboarding(session, onboarding_id))
 
 
@@ -54,21 +53,23 @@ def get(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
 async def events(
     onboarding_id: str,
     parts: Service,
-    _key: DevicesKey,
+    caller: DevicesReader,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
 ) -> EventPage:
     """Events after `after`; waits up to `wait_s` for one while it goes on."""
     return await wait_for_events(
-        parts, _onboarding, onboarding_id, after=after, limit=limit, wait_s=wait_s
+        parts, caller, _onboarding, onboarding_id, after=after, limit=limit, wait_s=wait_s
     )
 
 
 @router.post("/{onboarding_id}:cancel", status_code=202)
-def cancel(onboarding_id: str, parts: Service, _key: DevicesKey) -> Onboarding:
+def cancel(onboarding_id: str, parts: Service, caller: DevicesWriter) -> Onboarding:
     """Ask it to stop; what was measured stays. Repeating it changes nothing."""
-    return to_onboarding(asked(parts, _onboarding, onboarding_id, lifecycle.request_cancel))
+    return asked(
+        parts, caller, lifecycle.request_cancel, _onboarding, onboarding_id, to_onboarding
+    )
 
 
 def to_onboarding(row: JobRow) -> Onboarding:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service import devices, predicting, predictor_store
-from service.api.dependencies import DevicesKey, Service
+from service.api.dependencies import DevicesReader
 from service.device_schemas import (
     PredictedPage,
     Prediction,
@@ -23,8 +23,7 @@ router = APIRouter(prefix="/v1/devices", tags=["predictors"])
 @router.get("/{device_id}/predictors")
 def list_all(
     device_id: str,
-    parts: Service,
-    _key: DevicesKey,
+    caller: DevicesReader,
     key: str | None = None,
     shape_key: str | None = None,
     precision: str | None = None,
@@ -38,7 +37,7 @@ def list_all(
         key: a predictor key as text.
         latest: only the newest version of each key and shape.
     """
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         device = devices.get_device(session, device_id)
         found = predictor_store.list_predictors(
             session,
@@ -57,9 +56,9 @@ def list_all(
 
 
 @router.get("/{device_id}/predictors/{predictor_id}")
-def get(device_id: str, predictor_id: str, parts: Service, _key: DevicesKey) -> PredictorDetail:
+def get(device_id: str, predictor_id: str, caller: DevicesReader) -> PredictorDetail:
     """With everything that it needs to predict, as versioned JSON."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         device = devices.get_device(session, device_id)
         found = predictor_store.get_predictor(session, device.id, predictor_id)
     if found is None:
@@ -68,8 +67,8 @@ def get(device_id: str, predictor_id: str, parts: Service, _key: DevicesKey) -> 
 
 
 @router.post("/{device_id}/predictors:predict")
-def predict(device_id: str, body: Prediction, parts: Service, _key: DevicesKey) -> PredictedPage:
+def predict(device_id: str, body: Prediction, caller: DevicesReader) -> PredictedPage:
     """Latency of networks with its 90 % interval, and which parts it comes from."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         device = devices.get_device(session, device_id)
         return predicting.predict(session, device, body)

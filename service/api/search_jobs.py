@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from search.errors import InvalidInput
 from service import jobs, lifecycle
-from service.api.dependencies import JobsKey, Parts, Service
+from service.api.dependencies import Caller, JobsReader, JobsWriter, Parts, Service
+from service.api.etags import matches
 from service.api.feeds import (
     MAX_WAIT_SECONDS,
     cursor_after,
@@ -23,8 +26,10 @@ from service.evaluations import list_evaluations
 from service.job_spec import JobSpec
 from service.job_states import TERMINAL
 from service.models import Job as JobRow
-from service.problems import Conflict, NotFound
+from service.problems import Conflict, NotFound, PreconditionFailed
 from service.schemas import (
+    LABEL_KEY,
+    MAX_LABELS,
     Artifact,
     ArtifactPage,
     Evaluation,
@@ -32,105 +37,157 @@ from service.schemas import (
     EventPage,
     Extension,
     Job,
+    JobChange,
     JobPage,
     JobProgress,
     JobState,
     StatusReason,
 )
 from service.submission import check_exports, check_submission
+from service.tenants import check_new_job
 from service.warm_start import extended
 
 Find = Callable[[Session, str], JobRow]
 Ask = Callable[[Session, str], JobRow | None]
+Answered = TypeVar("Answered", bound=BaseModel)
+IfMatch = Annotated[str | None, Header()]
 
 router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 
 
 @router.post("", status_code=201)
-def submit(spec: JobSpec, parts: Service, _key: JobsKey) -> Job:
-    return _create(parts, spec)
+def submit(spec: JobSpec, parts: Service, caller: JobsWriter) -> Job:
+    return _create(parts, caller, spec)
 
 
-def _create(parts: Parts, spec: JobSpec) -> Job:
-    with parts.database.read() as session:
+def _create(parts: Parts, caller: Caller, spec: JobSpec) -> Job:
+    with caller.database.read() as session:
         check_submission(session, parts.store, spec)
     if parts.settings.worker_is_here:
         check_exports(spec)
-    with parts.database.write() as session:
+    with caller.write() as session:
+        check_new_job(session, caller.tenant_id, spec)
         row = jobs.create_job(
-            session, spec.model_dump(mode="json"), name=spec.name, seed=spec.seed
+            session,
+            spec.model_dump(mode="json"),
+            name=spec.name,
+            seed=spec.seed,
+            labels=spec.labels,
         )
-        created = to_job(row)
+        created = caller.answer(session, to_job(row))
     parts.notifier.notify()
     return created
 
 
 @router.get("")
 def list_all(
-    parts: Service,
-    _key: JobsKey,
+    caller: JobsReader,
     state: Annotated[list[JobState] | None, Query()] = None,
+    label: Annotated[list[str] | None, Query(max_length=MAX_LABELS)] = None,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobPage:
-    """Newest first; of the states alone that are named, where some are."""
+    """Newest first.
+
+    Args:
+        state: of these states alone.
+        label: `key=value`, or `key` for any value; all of them must be there.
+    """
     before = read_cursor(cursor)
-    with parts.database.read() as session:
-        rows = jobs.list_jobs(session, states=state, limit=limit + 1, before=before)
+    labels = dict(_label(text) for text in label or ())
+    with caller.database.read() as session:
+        rows = jobs.list_jobs(session, states=state, labels=labels, limit=limit + 1, before=before)
     return JobPage(
         items=[to_job(row) for row in rows[:limit]],
         next_cursor=cursor_after(rows[limit - 1]) if len(rows) > limit else None,
     )
 
 
-@router.get("/{job_id}")
-def get(job_id: str, parts: Service, _key: JobsKey) -> Job:
-    with parts.database.read() as session:
-        return to_job(_job(session, job_id))
+def _label(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    if not LABEL_KEY.fullmatch(key):
+        raise InvalidInput("label", f"must be `key=value` or `key`, got {text!r}")
+    return key, value if equals else None
+
+
+@router.get(
+    "/{job_id}",
+    response_model=Job,
+    responses={304: {"description": "it is as the caller knows it"}},
+)
+def get(
+    job_id: str, response: Response, caller: JobsReader, if_none_match: IfMatch = None
+) -> Job | Response:
+    """With its `ETag`, by which to ask whether it has changed, or to change it as it is."""
+    with caller.database.read() as session:
+        row = _job(session, job_id)
+    etag = _etag(row)
+    if if_none_match is not None and matches(if_none_match, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return to_job(row)
+
+
+@router.patch("/{job_id}")
+def change(
+    job_id: str, body: JobChange, parts: Service, caller: JobsWriter, if_match: IfMatch = None
+) -> Job:
+    """Give it another name, or other labels in place of all that it has."""
+
+    def write(session: Session, job_id: str) -> JobRow:
+        row = _job(session, job_id)
+        row.name = row.name if body.name is None else body.name
+        row.labels = row.labels if body.labels is None else dict(body.labels)
+        row.version += 1
+        session.flush()
+        return row
+
+    return _asked(parts, caller, write, job_id, if_match)
 
 
 @router.post("/{job_id}:cancel", status_code=202)
-def cancel(job_id: str, parts: Service, _key: JobsKey) -> Job:
+def cancel(job_id: str, parts: Service, caller: JobsWriter, if_match: IfMatch = None) -> Job:
     """Ask the job to stop. Repeating it, or asking it of a job that has ended, changes nothing."""
-    return _asked(parts, job_id, lifecycle.request_cancel)
+    return _asked(parts, caller, lifecycle.request_cancel, job_id, if_match)
 
 
 @router.post("/{job_id}:pause", status_code=202)
-def pause(job_id: str, parts: Service, _key: JobsKey) -> Job:
+def pause(job_id: str, parts: Service, caller: JobsWriter, if_match: IfMatch = None) -> Job:
     """Ask the job to rest. Its step in progress goes back to the last checkpoint."""
-    return _asked(parts, job_id, lifecycle.request_pause)
+    return _asked(parts, caller, lifecycle.request_pause, job_id, if_match)
 
 
 @router.post("/{job_id}:resume", status_code=202)
-def resume(job_id: str, parts: Service, _key: JobsKey) -> Job:
+def resume(job_id: str, parts: Service, caller: JobsWriter, if_match: IfMatch = None) -> Job:
     """Let a paused job go on where it was."""
-    return _asked(parts, job_id, lifecycle.resume)
+    return _asked(parts, caller, lifecycle.resume, job_id, if_match)
 
 
 @router.post("/{job_id}:retry", status_code=202)
-def retry(job_id: str, parts: Service, _key: JobsKey) -> Job:
+def retry(job_id: str, parts: Service, caller: JobsWriter, if_match: IfMatch = None) -> Job:
     """Try a failed or cancelled job again, from its last checkpoint."""
-    return _asked(parts, job_id, lifecycle.retry)
+    return _asked(parts, caller, lifecycle.retry, job_id, if_match)
 
 
 @router.post("/{job_id}:extend", status_code=201)
-def extend(job_id: str, extension: Extension, parts: Service, _key: JobsKey) -> Job:
+def extend(job_id: str, extension: Extension, parts: Service, caller: JobsWriter) -> Job:
     """A new job that goes on searching the supernet of one that has ended, from its evaluations.
 
     The finished job and what it made stay as they are.
     """
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         row = _job(session, job_id)
     if row.state not in TERMINAL:
         raise Conflict(f"the job is {row.state}: only a search that has ended is extended")
-    return _create(parts, extended(row, extension.generations))
+    return _create(parts, caller, extended(row, extension.generations))
 
 
 @router.delete("/{job_id}", status_code=204)
-def delete(job_id: str, parts: Service, _key: JobsKey) -> None:
+def delete(job_id: str, caller: JobsWriter, if_match: IfMatch = None) -> None:
     """Delete a job that has ended, with its events, evaluations and artifacts."""
-    with parts.database.write() as session:
+    with caller.write() as session:
         _job(session, job_id)
+        _check_unchanged(session, job_id, if_match)
         lifecycle.delete_job(session, job_id)
 
 
@@ -138,18 +195,20 @@ def delete(job_id: str, parts: Service, _key: JobsKey) -> None:
 async def events(
     job_id: str,
     parts: Service,
-    _key: JobsKey,
+    caller: JobsReader,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
 ) -> EventPage:
     """Events after `after`; waits up to `wait_s` for one while the job goes on."""
-    return await wait_for_events(parts, _job, job_id, after=after, limit=limit, wait_s=wait_s)
+    return await wait_for_events(
+        parts, caller, _job, job_id, after=after, limit=limit, wait_s=wait_s
+    )
 
 
-def _existing(job_id: str, parts: Service, _key: JobsKey) -> None:
+def _existing(job_id: str, caller: JobsReader) -> None:
     """Before a stream begins: an error cannot be told once it has. Of the caller first."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         _job(session, job_id)
 
 
@@ -161,50 +220,71 @@ def _existing(job_id: str, parts: Service, _key: JobsKey) -> None:
 async def event_stream(
     job_id: str,
     parts: Service,
-    _key: JobsKey,
+    caller: JobsReader,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events after `after`, or after `Last-Event-ID` where a browser comes again."""
     start = after if last_event_id is None else last_event_id
-    async for event in stream_events(parts, _job, job_id, after=start):
+    async for event in stream_events(parts, caller, _job, job_id, after=start):
         yield event
 
 
 @router.get("/{job_id}/evaluations")
-def evaluations(
-    job_id: str, parts: Service, _key: JobsKey, source: str | None = None
-) -> EvaluationPage:
-    with parts.database.read() as session:
+def evaluations(job_id: str, caller: JobsReader, source: str | None = None) -> EvaluationPage:
+    with caller.database.read() as session:
         _job(session, job_id)
         rows = list_evaluations(session, job_id, source)
     return EvaluationPage(items=[Evaluation.model_validate(row) for row in rows])
 
 
 @router.get("/{job_id}/artifacts")
-def artifacts(job_id: str, parts: Service, _key: JobsKey) -> ArtifactPage:
-    with parts.database.read() as session:
+def artifacts(job_id: str, caller: JobsReader) -> ArtifactPage:
+    with caller.database.read() as session:
         _job(session, job_id)
         rows = list_artifacts(session, job_id)
     return ArtifactPage(items=[Artifact.model_validate(row) for row in rows])
 
 
-def _asked(parts: Parts, job_id: str, ask: Ask) -> Job:
-    return to_job(asked(parts, _job, job_id, ask))
+def _asked(parts: Parts, caller: Caller, ask: Ask, job_id: str, if_match: str | None) -> Job:
+    return asked(parts, caller, ask, _job, job_id, to_job, if_match)
 
 
-def asked(parts: Parts, find: Find, job_id: str, ask: Ask) -> JobRow:
+def asked(
+    parts: Parts,
+    caller: Caller,
+    ask: Ask,
+    find: Find,
+    job_id: str,
+    to_answer: Callable[[JobRow], Answered],
+    if_match: str | None = None,
+) -> Answered:
     """A job of any kind after something was asked of it.
 
     Args:
         find: the job, or NotFound.
+        if_match: the `ETag` that it must have, or PreconditionFailed.
     """
-    with parts.database.write() as session:
+    with caller.write() as session:
         find(session, job_id)
+        _check_unchanged(session, job_id, if_match)
         row = ask(session, job_id)
         assert row is not None, "just found"
+        answer = caller.answer(session, to_answer(row))
     parts.notifier.notify()
-    return row
+    return answer
+
+
+def _check_unchanged(session: Session, job_id: str, if_match: str | None) -> None:
+    if if_match is None:
+        return
+    row = lifecycle.lock_job(session, job_id)
+    if row is None or not matches(if_match, _etag(row)):
+        raise PreconditionFailed("the job has changed; read it again")
+
+
+def _etag(row: JobRow) -> str:
+    return f'"v{row.version}"'
 
 
 def to_job(row: JobRow) -> Job:
@@ -217,6 +297,8 @@ def to_job(row: JobRow) -> Job:
         progress=progress_of(row),
         status_reason=status_reason_of(row),
         seed=row.seed,
+        labels=row.labels,
+        version=row.version,
         spec=row.spec,
         result=row.result,
         created_at=row.created_at,

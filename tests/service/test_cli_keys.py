@@ -84,7 +84,9 @@ def test_an_unknown_key_lists_no_keys(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 def test_an_agent_with_too_narrow_a_key_ends_with_one_line(
     cli: Cli, url: str, tmp_path: Path
 ) -> None:
-    key = cli("keys", "create", "user", "--scope", "jobs", "--scope", "devices")[1].strip()
+    key = cli("keys", "create", "user", "--scope", "jobs:write", "--scope", "devices:write")[
+        1
+    ].strip()
     code, _, err = cli(
         "agent", "--server", url, "--key", key, "--name", "pi", "--state-dir", str(tmp_path)
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from predictors.protocol import Measurer
-from service.auth import DEVICES, create_key
+from service.auth import DEVICES_WRITE, create_key
 from service.client import Client
 from service.db import Database
 from service.settings import Settings
@@ -64,7 +64,7 @@ def test_runs_over_which_the_clock_jumped_are_dropped_and_counted(
         device_id = registered(database)
         wait_for_state(database, ask(database, device_id, measuring_spec()), "done")
     with database.write() as session:
-        user = create_key(session, "user", scopes=(DEVICES,))
+        user = create_key(session, "user", scopes=(DEVICES_WRITE,))
     with Client(server.url, user) as client:
         (measured,) = client.measuring_sessions(device_id).items
         rows = client.measurements(device_id).items

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from service.auth import ADMIN, DEVICES, JOBS, MEASURE, create_key, find_key, revoke_key
+from service.auth import (
+    ADMIN,
+    DEVICES_WRITE,
+    JOBS_WRITE,
+    MEASURE,
+    create_key,
+    find_key,
+    revoke_key,
+)
 from service.client import Client, Conflict, NotAllowed
 from service.db import Database
 from service.devices import register_device
@@ -89,7 +97,7 @@ def test_a_key_that_is_not_good_any_more_ends_the_agent(
     server: Server, database: Database, fault: str, reason: str
 ) -> None:
     with database.write() as session:
-        scopes = (JOBS, DEVICES, ADMIN) if fault == "too narrow" else (MEASURE,)
+        scopes = (JOBS_WRITE, DEVICES_WRITE, ADMIN) if fault == "too narrow" else (MEASURE,)
         expires_at = 1.0 if fault == "expired" else None
         key = create_key(session, "agent", scopes=scopes, expires_at=expires_at)
         if fault == "revoked":
