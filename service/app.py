@@ -22,6 +22,7 @@ from service.api import (
     predictors,
     search_jobs,
     uploads,
+    webhooks,
 )
 from service.api.dependencies import Parts
 from service.artifacts import FilesystemArtifactStore
@@ -33,6 +34,7 @@ from service.limits import RateLimiter
 from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
+from service.webhook_sender import WebhookSender
 
 # Of one address with keys that are none: each costs a look into the database.
 FAILED_SIGN_INS_PER_SECOND = 1.0
@@ -50,6 +52,7 @@ ROUTERS = (
     agents,
     artifacts,
     keys,
+    webhooks,
     audit_log,
 )
 
@@ -105,11 +108,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         reconcile_seconds=settings.reconcile_seconds,
         drift_check_hours=settings.drift_check_hours,
     )
+    sender = WebhookSender(parts.database, settings.webhook_private_hosts)
     dispatcher.start()
+    sender.start()
     try:
         yield
     finally:
         await run_in_threadpool(dispatcher.stop)
+        await run_in_threadpool(sender.stop)
         if isinstance(parts.queue, CeleryQueue):
             parts.queue.close()
         parts.database.dispose()

@@ -9,6 +9,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.models import Event, Job
+from service.webhooks import announce_state
+
+STATE = "state"
 
 
 def append_event(
@@ -38,6 +41,8 @@ def append_event(
         )
     )
     session.flush()
+    if kind == STATE:
+        announce_state(session, job_id, (data or {})["state"])
     return seq
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Exists, exists, select, update
 from sqlalchemy.orm import Session
 
-from search.errors import SnugnetError
 from service.db import epoch_now
 from service.events import append_event
 from service.models import Job, MeasurementJob, Step
+from service.problems import Conflict
 from service.room import wake_next
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -21,10 +21,8 @@ PAUSED = ("pausing", "paused")
 ACTIVE = (*GOING, *PAUSED, "cancelling")
 
 
-class WrongState(SnugnetError):
+class WrongState(Conflict):
     """A job in its state cannot do what is asked."""
-
-    code = "conflict"
 
 
 def move_job(

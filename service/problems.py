@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
 from service.artifacts import BlobNotFound
-from service.job_states import WrongState
 from service.schemas import FieldError, Problem
 from service.step_types import LeaseLost
 from service.validation import field_errors
@@ -222,7 +221,7 @@ async def _on_snugnet_error(request: Request, error: Exception) -> Response:
         )
     if isinstance(error, InvalidInput):
         return problem_response(request, 422, error.code, str(error), [error])
-    if isinstance(error, (LeaseLost, WrongState)):
+    if isinstance(error, LeaseLost):
         return problem_response(request, 409, error.code, str(error))
     return await _on_unexpected(request, error)
 

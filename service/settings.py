@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     calls_per_second: int = Field(default=300, ge=0)
     """Of one API key at one API process, twice as many at once; 0 is any number."""
 
+    webhook_private_hosts: tuple[str, ...] = ()
+    """Hosts inside of private networks that webhooks may be sent to, by http too."""
+
     drift_check_hours: float = Field(default=24.0, ge=0)
     """How often the anchors of a device that is online are measured again; 0 is never."""
 

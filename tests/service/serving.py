@@ -29,10 +29,16 @@ from tests.service.measuring import IDENTITY
 @contextmanager
 def serving(settings: Settings) -> Iterator[TestClient]:
     """A test client that is logged in; its app runs with its dispatcher."""
-    app = create_app(settings, InMemoryQueue())
-    with TestClient(app, raise_server_exceptions=False) as http:
-        http.headers["Authorization"] = f"Bearer {new_key(settings)}"
+    with signed_in(settings) as http:
         yield http
+
+
+def signed_in(settings: Settings) -> TestClient:
+    """The same; until it is entered, nothing runs beside the requests."""
+    app = create_app(settings, InMemoryQueue())
+    http = TestClient(app, raise_server_exceptions=False)
+    http.headers["Authorization"] = f"Bearer {new_key(settings)}"
+    return http
 
 
 def new_key(settings: Settings) -> str:
