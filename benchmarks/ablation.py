@@ -105,7 +105,7 @@ def measure(folder: Path, lengths: Lengths, *, jobs: int) -> dict[str, Any]:
     found["space medium"] = found[_name(Recipe())]
     return {
         "steps": asdict(lengths),
-        "networks": {name: len(space) for name, space in spaces.items()},
+        "networks": {name: space.num_networks for name, space in spaces.items()},
         "teacher": log_likelihood(study.teacher(), study.splits.held),
         "trainings": found,
         "effects": _effects(found),
@@ -148,7 +148,7 @@ def _train(task: Task) -> Outcome:
     extremes = extremes_of(study, model, task.space, watch.seconds)
     qualities = [log_likelihood(model, study.splits.held, subnet) for subnet in task.subnets]
     print(
-        f"{len(task.space)} networks, {_name(task.recipe)}, seed {task.seed}: "
+        f"{task.space.num_networks} networks, {_name(task.recipe)}, seed {task.seed}: "
         f"mean {mean(qualities):.4f}, {extremes}",
         file=sys.stderr,
         flush=True,

@@ -191,7 +191,7 @@ class _Run:
             "rows": {name: len(part) for name, part in rows.items()},
             "workload": self.job.workload.to_dict(),
             "params": num_params(self.shape, SubnetConfig.full(self.shape)),
-            "networks_in_space": len(space),
+            "networks_in_space": space.num_networks,
             "evaluated": len(found),
             "front": self._front(found),
             "predictor": fit,

@@ -47,9 +47,10 @@ class SubnetTable:
         """Raises: ValueError when the networks are not all of one space."""
         self.entries = tuple(entries)
         self._by_fingerprint = {entry.subnet.fingerprint: entry for entry in entries}
-        if len(self.space) != len(self._by_fingerprint):
+        if self.space.num_networks != len(self._by_fingerprint):
             raise ValueError(
-                f"{len(self._by_fingerprint)} networks are not all of a space of {len(self.space)}"
+                f"{len(self._by_fingerprint)} networks are not all of a space of "
+                f"{self.space.num_networks}"
             )
 
     @classmethod

@@ -74,7 +74,7 @@ def choose_networks(
     fewer networks than asked for is measured whole, a third of it held out.
     """
     rng = random.Random(seed)
-    holdout = _holdout(space, min(num_holdout, len(space) // 3), rng)
+    holdout = _holdout(space, min(num_holdout, space.num_networks // 3), rng)
     per_precision = -(-num_networks // len(space.precision))
     training: list[SubnetConfig] = []
     for precision in space.precision:

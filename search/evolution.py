@@ -118,7 +118,7 @@ def ask_generation(
     accepted = _Accepted(ask)
     accepted.take(sampler(ask), max_rejected=MAX_REJECTED_IN_A_ROW)
     accepted.take(_cheap_enough(ask), max_rejected=MAX_REJECTED_IN_A_ROW)
-    if len(task.space) <= MAX_LISTED_NETWORKS:
+    if task.space.num_networks <= MAX_LISTED_NETWORKS:
         accepted.take((genotype for genotype, _ in all_networks(task.space)))
     return accepted.children
 

@@ -288,8 +288,9 @@ class SearchSpace:
             and self._has_precision(subnet)
         )
 
-    def __len__(self) -> int:
-        """Number of distinct networks."""
+    @property
+    def num_networks(self) -> int:
+        """Number of distinct networks: more than `len` can tell, for some spaces."""
         widths: int = len(self.num_heads) * len(self.ffn_dim)
         networks: int = sum(
             widths**depth * len(self.precision) ** len(self._groups_of(self.kept_layers(depth)))

@@ -14,6 +14,7 @@ from service.api import (
     artifacts,
     audit_log,
     devices,
+    dry_runs,
     health,
     keys,
     measurement_jobs,
@@ -43,6 +44,7 @@ FAILED_SIGN_INS_AT_ONCE = 100
 ROUTERS = (
     health,
     search_jobs,
+    dry_runs,
     uploads,
     devices,
     measurements,

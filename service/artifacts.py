@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from sqlalchemy import delete, select
+from sqlalchemy import Text, cast, delete, select
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service.models import ArtifactRow, Job
+from service.models import ArtifactRow, Job, MeasurementJob
 from service.step_types import NewArtifact
 
 CHUNK_BYTES = 1 << 20
@@ -172,6 +172,19 @@ def list_artifacts(session: Session, job_id: str) -> list[ArtifactRow]:
     query = select(ArtifactRow).where(ArtifactRow.job_id == job_id)
     return list(
         session.scalars(query.order_by(ArtifactRow.target_index.nulls_first(), ArtifactRow.name))
+    )
+
+
+def is_visible(session: Session, sha256: str) -> bool:
+    """Whether the session's tenant has an artifact of this content, or is to measure it."""
+    if not SHA256.fullmatch(sha256):
+        return False
+    measured = cast(MeasurementJob.spec, Text).contains(sha256)
+    return bool(
+        session.scalars(
+            select(ArtifactRow.id).where(ArtifactRow.sha256 == sha256).limit(1)
+        ).first()
+        or session.scalars(select(MeasurementJob.id).where(measured).limit(1)).first()
     )
 
 

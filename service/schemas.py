@@ -125,6 +125,9 @@ class Job(Answer):
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+    estimated_finish: float | None = None
+    """Of one running job that is asked for, epoch seconds by what earlier ones took; None where
+    nothing like it has run here."""
 
 
 class JobChange(Strict):
@@ -138,6 +141,38 @@ class Extension(Strict):
     """How much further a search is to go."""
 
     generations: int = Field(ge=1, le=MAX_GENERATIONS)
+
+
+class TargetEstimate(Answer):
+    """What is known of a target beforehand."""
+
+    device: str
+    budget_ms: float | None
+    """None where it is a share of a latency that the job has to measure first."""
+
+    closest_ms: float | None
+    """Predicted latency of the fastest network of the space; None where the device has not been
+    learnt for this model and workload."""
+
+
+class StageEstimate(Answer):
+    stage: str
+    seconds: float | None
+    """By earlier jobs of the task, scaled by the work; None where there was none."""
+
+
+class DryRun(Answer):
+    """What a job would come to."""
+
+    num_networks: str
+    """Of the space, in decimal digits: more than a JSON number holds exactly, for some."""
+
+    num_evaluations: int
+    targets: list[TargetEstimate]
+    stages: list[StageEstimate]
+    total_seconds: float | None
+    num_earlier_jobs: int
+    """That the times are told by."""
 
 
 class JobPage(Answer):

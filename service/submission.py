@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -34,7 +35,46 @@ FRESH_SECONDS = 24 * 3600.0
 """An older predictor refuses nothing: the device may have become faster."""
 
 
-def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What a spec comes to on this server.
+
+    Attributes:
+        predictors: of each profile; None where the job has to measure first.
+        num_rows: of the data set.
+    """
+
+    spec: JobSpec
+    shape: ModelShape
+    profiles: Profiles
+    space: SearchSpace
+    predictors: tuple[WorkloadPredictor | None, ...]
+    num_rows: int
+
+    def able(self, target_index: int) -> list[WorkloadPredictor]:
+        """Predictors of all of a target's profiles; none where one is missing."""
+        places = self.profiles.of_target[target_index]
+        known = [self.predictors[place] for place in places]
+        able = [predictor for predictor in known if predictor is not None]
+        return able if len(able) == len(known) else []
+
+    def closest_ms(self, target_index: int) -> float | None:
+        """Predicted latency of the fastest network; None where it has to be measured first."""
+        statistic = self.spec.targets[target_index].statistic
+        able = self.able(target_index)
+        return min(fastest_ms(p, self.space, statistic) for p in able) if able else None
+
+    def budget_ms(self, target_index: int) -> float | None:
+        """None where it is a share of a latency that has to be measured first."""
+        target, able = self.spec.targets[target_index], self.able(target_index)
+        if not able:
+            return target.budget_ms
+        return resolve_budget(
+            able[0], budget_ms=target.budget_ms, budget_ratio=target.budget_ratio
+        )
+
+
+def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> Submission:
     """Raises: InvalidInput for the first thing that would make the job fail later."""
     model = ready_upload(session, spec.model.upload, "model.upload", "model")
     data = ready_upload(session, spec.data.upload, "data.upload", "dataset")
@@ -47,8 +87,18 @@ def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> N
     check_space(spec.space, shape)
     _check_recipe(spec, profiles, shape)
     check_teaching(session, store, spec, shape, data_summary)
-    check_warm_start(session, spec, space_of(spec.space, shape, profiles.precisions))
-    _check_budgets(session, spec, profiles, shape)
+    space = space_of(spec.space, shape, profiles.precisions)
+    check_warm_start(session, spec, space)
+    found = Submission(
+        spec=spec,
+        shape=shape,
+        profiles=profiles,
+        space=space,
+        predictors=tuple(_fresh_predictor(session, p, shape, space) for p in profiles.all),
+        num_rows=int(data_summary.get("num_rows", 0)),
+    )
+    _check_budgets(found)
+    return found
 
 
 def check_exports(spec: JobSpec) -> None:
@@ -135,23 +185,14 @@ def _check_length(spec: JobSpec, shape: ModelShape) -> None:
         )
 
 
-def _check_budgets(session: Session, spec: JobSpec, profiles: Profiles, shape: ModelShape) -> None:
+def _check_budgets(found: Submission) -> None:
     """With predictors of an earlier job at hand, refuse what no network could keep.
 
     Without them the job itself finds out, before it trains anything.
     """
-    space = space_of(spec.space, shape, profiles.precisions)
-    predictors = [_fresh_predictor(session, p, shape, space) for p in profiles.all]
-    for index, target in enumerate(spec.targets):
-        known = [predictors[place] for place in profiles.of_target[index]]
-        able = [predictor for predictor in known if predictor is not None]
-        if len(able) < len(known):
-            continue
-        budget_ms = resolve_budget(
-            able[0], budget_ms=target.budget_ms, budget_ratio=target.budget_ratio
-        )
-        closest_ms = min(fastest_ms(p, space, target.statistic) for p in able)
-        if budget_ms < closest_ms:
+    for index, target in enumerate(found.spec.targets):
+        budget_ms, closest_ms = found.budget_ms(index), found.closest_ms(index)
+        if budget_ms is not None and closest_ms is not None and budget_ms < closest_ms:
             # The same error as the job's own; over HTTP it names the field like any other.
             error = BudgetUnreachable(
                 f"targets[{index}].{target.budget_field}", budget_ms, closest_ms

@@ -103,7 +103,7 @@ def budget_warning(space: SearchSpace, sampling: Sampling, total_steps: int) -> 
         return None
     factor = FEWEST_UPDATES / max(updates, 1.0)
     return (
-        f"the space of {len(space):,} networks is wide for {total_steps} steps of elastic "
+        f"the space of {space.num_networks:,} networks is wide for {total_steps} steps of elastic "
         f"training: its rarest choice is trained {updates:.0f} times, {FEWEST_UPDATES:.0f} are "
         f"good. Train {factor:.1f} times as long, or choose the preset 'small'"
     )

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 
 from service.api.dependencies import ArtifactsReader, BlobsReader, Service
 from service.api.etags import matches
-from service.artifacts import get_artifact
+from service.artifacts import get_artifact, is_visible
 from service.problems import NotFound
 
 router = APIRouter(prefix="/v1", tags=["artifacts"])
@@ -29,7 +29,11 @@ def content(
 
 
 @router.get("/blobs/{sha256}", response_class=FileResponse)
-def blob(sha256: str, request: Request, parts: Service, _caller: BlobsReader) -> Response:
+def blob(sha256: str, request: Request, parts: Service, caller: BlobsReader) -> Response:
+    """A file that the caller's tenant has as an artifact, or that an agent of it is to measure."""
+    with caller.database.read() as session:
+        if not is_visible(session, sha256):
+            raise NotFound("blob", sha256)
     path = parts.store.path(sha256)
     return _file_response(request, path, sha256, "application/octet-stream", sha256)
 

@@ -22,6 +22,7 @@ from service.api.feeds import (
     wait_for_events,
 )
 from service.artifacts import list_artifacts
+from service.estimates import estimated_finish
 from service.evaluations import list_evaluations
 from service.job_spec import JobSpec
 from service.job_states import TERMINAL
@@ -121,11 +122,12 @@ def get(
     """With its `ETag`, by which to ask whether it has changed, or to change it as it is."""
     with caller.database.read() as session:
         row = _job(session, job_id)
+        finish = estimated_finish(session, row)
     etag = _etag(row)
     if if_none_match is not None and matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
-    return to_job(row)
+    return to_job(row).model_copy(update={"estimated_finish": finish})
 
 
 @router.patch("/{job_id}")

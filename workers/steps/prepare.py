@@ -51,8 +51,8 @@ def _trained(ctx: JobContext) -> State:
     space = space_of(ctx.spec.space, known.model_shape, places.precisions)
     ctx.event(
         "prepared",
-        f"the supernet of {ctx.spec.supernet_of} is searched: {len(space):,} networks",
-        {"supernet_of": ctx.spec.supernet_of, "networks": len(space)},
+        f"the supernet of {ctx.spec.supernet_of} is searched: {space.num_networks:,} networks",
+        {"supernet_of": ctx.spec.supernet_of, "networks": space.num_networks},
     )
     return State(
         shape=known.shape,
@@ -96,8 +96,12 @@ def _read_files(ctx: JobContext) -> State:
     )
     ctx.event(
         "prepared",
-        f"{len(dataset)} rows, {len(space):,} networks in the space",
-        {"rows": len(dataset), "labels": list(dataset.label_names), "networks": len(space)},
+        f"{len(dataset)} rows, {space.num_networks:,} networks in the space",
+        {
+            "rows": len(dataset),
+            "labels": list(dataset.label_names),
+            "networks": space.num_networks,
+        },
     )
     return state
 
