@@ -58,7 +58,8 @@ ROUTERS = (
 
 
 def create_app(settings: Settings | None = None, queue: JobQueue | None = None) -> FastAPI:
-    """The application with its dispatcher, which sends the wake-ups of what is committed here."""
+    """The application; by default with a dispatcher, which sends the wake-ups of what is committed
+    here."""
     parts = make_parts(settings or Settings(), queue)
     app = FastAPI(
         title="Snugnet",
@@ -109,13 +110,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         drift_check_hours=settings.drift_check_hours,
     )
     sender = WebhookSender(parts.database, settings.webhook_private_hosts)
-    dispatcher.start()
-    sender.start()
+    if settings.runs_dispatcher:
+        dispatcher.start()
+        sender.start()
     try:
         yield
     finally:
-        await run_in_threadpool(dispatcher.stop)
-        await run_in_threadpool(sender.stop)
+        if settings.runs_dispatcher:
+            await run_in_threadpool(dispatcher.stop)
+            await run_in_threadpool(sender.stop)
         if isinstance(parts.queue, CeleryQueue):
             parts.queue.close()
         parts.database.dispose()

@@ -9,11 +9,11 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from service.settings import Settings
+from service.step_kinds import LIGHT, QUEUES, queue_of
 
 logger = logging.getLogger(__name__)
 
 RUN_STEP = "snugnet.run_step"
-QUEUE_NAME = "search"
 KILL_GRACE_SECONDS = 60.0
 
 # A stalled broker makes a publish with default timeouts hang for more than 25 s; with these it
@@ -23,7 +23,7 @@ SOCKET_TIMEOUT_SECONDS = 2.0
 
 class JobQueue(Protocol):
     def enqueue(self, step_id: str, kind: str) -> bool:
-        """Send one wake-up; False when the broker did not take it."""
+        """Send one wake-up to the queue of its kind; False when the broker did not take it."""
 
 
 class CeleryQueue:
@@ -43,7 +43,7 @@ class CeleryQueue:
 
     def enqueue(self, step_id: str, kind: str) -> bool:
         try:
-            self._app.send_task(RUN_STEP, args=[step_id], queue=QUEUE_NAME)
+            self._app.send_task(RUN_STEP, args=[step_id], queue=queue_of(kind))
         except (OperationalError, OSError) as error:
             logger.warning("the broker did not take %s (%s): %s", step_id, kind, error)
             return False
@@ -86,7 +86,9 @@ def worker_config(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": False,
         "task_ignore_result": True,
-        "task_default_queue": QUEUE_NAME,
+        # What a worker serves unless `--queues` names some of them.
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
+        "task_default_queue": LIGHT,
         "worker_prefetch_multiplier": 1,
         "worker_pool": "prefork",
         # A forked child hangs in torch; a spawned one starts clean.

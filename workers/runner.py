@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from search.errors import SnugnetError
 from service import outbox, steps
 from service.artifacts import ArtifactStore, FilesystemArtifactStore
 from service.db import Database
+from service.models import Step
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
 from service.step_types import LeaseLost, StepFailed, StepLease
@@ -65,7 +68,7 @@ class StepRunner:
             self._settings.quiet_lock, wait_seconds=QUIET_WAIT_SECONDS
         ) as is_quiet:
             if not is_quiet:
-                self._queue.enqueue(step_id, "")  # at the back of the queue
+                self._queue.enqueue(step_id, self._kind_of(step_id))  # at the back of the queue
                 return "put off: the device is being measured"
             lease = self._claim(step_id, owner)
             if lease is None:
@@ -79,6 +82,10 @@ class StepRunner:
         self._shutting_down = True
         if self._current is not None:
             self._current.request(AbortReason.SHUTDOWN)
+
+    def _kind_of(self, step_id: str) -> str:
+        with self._database.read() as session:
+            return session.scalar(select(Step.kind).where(Step.id == step_id)) or ""
 
     def _claim(self, step_id: str, owner: str) -> StepLease | None:
         with self._database.write() as session:
