@@ -31,8 +31,10 @@ from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
 from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
 from service.limits import RateLimiter
+from service.metrics_database import DatabaseMetrics
 from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
+from service.readiness import Readiness
 from service.settings import Settings
 from service.webhook_sender import WebhookSender
 
@@ -69,7 +71,7 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
         responses=problems.RESPONSES,
     )
     app.state.parts = parts
-    app.add_middleware(RequestGuard)
+    app.add_middleware(RequestGuard, logs_requests=parts.settings.log_requests)
     problems.install(app)
     app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:
@@ -88,14 +90,18 @@ async def _answer_again(_request: Request, error: Exception) -> Response:
 
 
 def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
+    database = Database(settings.database_url)
+    queue = queue or CeleryQueue(settings)
     return Parts(
         settings=settings,
-        database=Database(settings.database_url),
+        database=database,
         store=FilesystemArtifactStore(settings.blobs_dir),
-        queue=queue or CeleryQueue(settings),
+        queue=queue,
         notifier=Notifier(),
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
         failed_sign_ins=RateLimiter(FAILED_SIGN_INS_PER_SECOND, FAILED_SIGN_INS_AT_ONCE),
+        readiness=Readiness(database, queue),
+        metrics=DatabaseMetrics(database),
     )
 
 

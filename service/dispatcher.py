@@ -40,7 +40,13 @@ class Dispatcher:
         self._next_drift_check = time.monotonic() + CHECK_INTERVAL_SECONDS
         self._wake = threading.Event()
         self._stopping = False
+        self._last_round = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    @property
+    def silent_s(self) -> float:
+        """Since the end of the last round, whether it went well or not."""
+        return time.monotonic() - self._last_round
 
     def start(self) -> None:
         add_sleeper(self._wake)
@@ -64,6 +70,7 @@ class Dispatcher:
                 self.run_once(heal=is_due)
             except Exception:  # a dead dispatcher would stop every job
                 logger.exception("the dispatcher's round failed; the next one will do its work")
+            self._last_round = time.monotonic()
             due_in = max(0.0, next_round - time.monotonic())
             self._wake.wait(min(due_in, self._poll_seconds))
 

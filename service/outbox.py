@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.db import Database, after_commit, epoch_now
+from service.logs import log_context
 from service.models import OutboxRow, Step
 from service.step_types import NewStep
 
@@ -97,7 +98,9 @@ def publish(database: Database, queue: JobQueue) -> int:
         return 0
     sent = []
     for row in rows:
-        if not queue.enqueue(row.step_id, row.kind):
+        with log_context(step=row.step_id):
+            is_sent = queue.enqueue(row.step_id, row.kind)
+        if not is_sent:
             break  # the broker is away: keep the rest for the next round
         sent.append(row)
     _mark_sent(database, [row.id for row in sent], [row.step_id for row in sent])

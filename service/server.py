@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from service import logs, tracing
 from service.api.dependencies import Parts
 from service.app import create_app
 from service.settings import Settings
@@ -48,12 +49,15 @@ def serve(settings: Settings, *, host: str, port: int, fd: int | None = None) ->
     Args:
         fd: a listening socket to take over, instead of host and port.
     """
+    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    tracing.configure("api")
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         log_level="info",
+        log_config=None,  # as of every other role
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -82,6 +82,15 @@ class Settings(BaseSettings):
     """Into how many parts the evaluations of a generation are cut, for as many workers; the same
     networks are found whatever it is."""
 
+    log_format: Literal["text", "json"] = "text"
+    log_requests: bool = False
+    """One line for each request that was answered."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where a worker or a dispatcher serves its metrics; the API has them at `/metrics`."""
+    metrics_host: str = "127.0.0.1"
+    metrics_key: SecretStr | None = None
+    """Needed to read the metrics; without one, only this machine may."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -119,7 +128,9 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not stand in any log."""
-        return tuple(secret for name in URLS for secret in passwords_of(getattr(self, name)))
+        found = [secret for name in URLS for secret in passwords_of(getattr(self, name))]
+        key = self.metrics_key
+        return (*found, key.get_secret_value()) if key is not None else tuple(found)
 
     @property
     def blobs_dir(self) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from service import broker
 from service.child import MANAGED_SIGNALS, Child, ChildSpec
 from service.client import Client
 from service.instance import Instance, acquire, make_data_dir
-from service.roles import PYTHON, worker_command
+from service.roles import METRICS_PORT_VARIABLE, PYTHON, metrics_environment, worker_command
 
 AGENT_NAME = "this-cpu"
 AGENT_RETIRED = 3  # exit status of an agent whose device was retired
@@ -170,9 +171,18 @@ class Supervisor:
         self._add(
             "worker",
             worker_command(),
+            environment=self._metrics_environment(),
             death_signal=signal.SIGKILL,
             stop_seconds=WORKER_STOP_SECONDS,
         )
+
+    def _metrics_environment(self) -> dict[str, str]:
+        port = os.environ.get(METRICS_PORT_VARIABLE)
+        if not port:
+            return {}
+        folder = self._data_dir / "metrics"
+        shutil.rmtree(folder, ignore_errors=True)
+        return metrics_environment(port, folder)
 
     def _start_agent(self, instance: Instance) -> None:
         state = str(self._data_dir / "agent")

@@ -29,6 +29,7 @@ from predictors.protocol import MeasuringAborted
 from predictors.runtimes.base import LoadingFailed, RuntimeMissing
 from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput, SnugnetError
+from service import logs, tracing
 from service.client import ApiError, Client, Conflict, NotAllowed, Rejected, Unreachable
 from service.device_schemas import ClaimedMeasurementJob
 from service.ids import new_id
@@ -265,8 +266,8 @@ def _try_lock(descriptor: int) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the process; returns its exit status."""
     args = _parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(secrets=(args.key,))
+    tracing.configure("agent")
     lock = os.environ.get("SNUGNET_QUIET_LOCK")
     signal.signal(signal.SIGTERM, _exit)
     try:

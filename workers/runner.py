@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 from sqlalchemy import select
 
 from search.errors import SnugnetError
-from service import outbox, steps
+from service import metrics, outbox, steps
 from service.artifacts import ArtifactStore, FilesystemArtifactStore
 from service.db import Database
+from service.logs import log_context
 from service.models import Step
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
@@ -96,16 +98,22 @@ class StepRunner:
 
     def _run_claimed(self, lease: StepLease) -> str:
         abort = self._current = Abort()
+        started = time.monotonic()
+        outcome = "lost"
         try:
             with (
+                _told_of(lease),
                 Heartbeat(self._database, lease, abort, self._settings),
                 self._scratch(lease) as scratch,
             ):
-                return self._handle(lease, abort, scratch)
+                outcome = self._handle(lease, abort, scratch)
         except LeaseLost:
-            return "lost"
+            metrics.STALE_WRITES.labels("worker").inc()
         finally:
             self._current = None
+        label = outcome.partition(":")[0]
+        metrics.STEP_SECONDS.labels(lease.kind, label).observe(time.monotonic() - started)
+        return outcome
 
     def _handle(self, lease: StepLease, abort: Abort, scratch: Path) -> str:
         try:
@@ -156,6 +164,19 @@ class StepRunner:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _told_of(lease: StepLease) -> Iterator[None]:
+    """Log lines say which claim of which step they belong to."""
+    with log_context(
+        job=lease.job_id,
+        step=lease.step_id,
+        kind=lease.kind,
+        token=lease.token,
+        attempt=lease.attempts,
+    ):
+        yield
 
 
 def sweep_scratch(root: Path) -> None:

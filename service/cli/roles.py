@@ -15,13 +15,20 @@ import typer
 
 from search.errors import InvalidInput, SnugnetError
 from service.embedded import SERVER_MODULES, NotStarted
-from service.roles import worker_command
+from service.roles import METRICS_PORT_VARIABLE, metrics_environment, worker_command
 from service.step_kinds import QUEUES
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
 WORKER_MODULES = (*SERVER_MODULES, "optuna", "safetensors", "tokenizers", "torch")
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, envvar=METRICS_PORT_VARIABLE, help="Serve /metrics and /healthz there."
+    ),
+]
 
 config = typer.Typer(help="What the environment sets.", no_args_is_help=True)
 
@@ -46,9 +53,9 @@ def api(
     serve(settings, host=host, port=port)
 
 
-def dispatcher() -> None:
+def dispatcher(metrics_port: MetricsPort = None) -> None:
     """Send wake-ups and webhooks, and heal what was lost; several may run."""
-    settings = _settings()
+    settings = _settings(metrics_port=metrics_port)
     from service.dispatching import serve
 
     serve(settings)
@@ -62,9 +69,14 @@ def worker(
     slots: Annotated[
         int, typer.Option(min=1, max=256, help="Steps at a time; one for a worker with a GPU.")
     ] = 1,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Run the steps of jobs. Start as many as there are machines for."""
-    _settings(needed=WORKER_MODULES, extra="worker")
+    settings = _settings(needed=WORKER_MODULES, extra="worker", metrics_port=metrics_port)
+    if settings.metrics_port is not None:
+        # Named by a process, as everything there: swept away after its death.
+        folder = settings.scratch_dir / f"{os.getpid()}-metrics"
+        os.environ.update(metrics_environment(settings.metrics_port, folder))
     argv = worker_command(_queues(queue), slots=slots)
     os.execv(argv[0], argv)
 
@@ -128,7 +140,7 @@ def _settings(
     from service.settings import PREFIX, Settings
 
     try:
-        return Settings(**values)
+        return Settings(**{k: v for k, v in values.items() if v is not None})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

@@ -66,20 +66,23 @@ def worker_settings(data_dir: Path, database_url: str, broker_socket: Path) -> S
     )
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {
+        f"SNUGNET_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+        for name, value in values.items()
+    }
+
+
 class WorkerProcess:
     """A Celery worker in a process group of its own."""
 
     def __init__(self, settings: Settings, log: Path, queues: Sequence[str] = QUEUES) -> None:
-        values = settings.model_dump(mode="json", exclude_none=True)
-        environment = {
-            f"SNUGNET_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
-            for name, value in values.items()
-        }
         self._log = log.open("w")
         self.process = subprocess.Popen(
             worker_command(queues),
             cwd=REPOSITORY,
-            env=os.environ | environment | {"PYTHONPATH": str(REPOSITORY)},
+            env=os.environ | environment_of(settings) | {"PYTHONPATH": str(REPOSITORY)},
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
