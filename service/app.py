@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
 from service import problems
@@ -42,6 +43,14 @@ from service.webhook_sender import WebhookSender
 FAILED_SIGN_INS_PER_SECOND = 1.0
 FAILED_SIGN_INS_AT_ONCE = 100
 
+# A span for each request but those that look after the process; nothing inside of it.
+TELEMETRY: TelemetryConfig = {
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "exclude": lambda scope: scope["path"] in ("/healthz", "/readyz", "/metrics"),
+}
+
 ROUTERS = (
     health,
     search_jobs,
@@ -69,6 +78,7 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
         version="1",
         lifespan=_lifespan,
         responses=problems.RESPONSES,
+        telemetry=TELEMETRY,
     )
     app.state.parts = parts
     app.add_middleware(RequestGuard, logs_requests=parts.settings.log_requests)

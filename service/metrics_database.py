@@ -36,6 +36,7 @@ from service.models import (
     Step,
     UploadFile,
 )
+from service.room import is_held_back
 from service.step_kinds import QUEUES, queue_of
 
 HISTORY_SECONDS = 30.0
@@ -107,8 +108,10 @@ def _jobs(session: Session) -> Iterable[Metric]:
 
 
 def _steps(session: Session) -> Iterable[Metric]:
-    """Of jobs that go on: those of a paused job wait for its owner, not for a worker."""
-    is_due = and_(Step.state == "ready", Step.not_before <= epoch_now())
+    """Of jobs that go on: those of a paused job wait for its owner, not for a worker, and those
+    of a job that is held back for their tenant's other jobs."""
+    may_run = func.coalesce(~is_held_back(), True)
+    is_due = and_(Step.state == "ready", Step.not_before <= epoch_now(), may_run)
     due_since = case((Step.not_before > Step.created_at, Step.not_before), else_=Step.created_at)
     query = (
         select(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from service import metrics
+from service import metrics, tracing
 from service.settings import Settings
 from service.step_kinds import LIGHT, QUEUES, queue_of
 
@@ -50,7 +50,8 @@ class CeleryQueue:
     def enqueue(self, step_id: str, kind: str) -> bool:
         queue = queue_of(kind)
         try:
-            self._app.send_task(RUN_STEP, args=[step_id], queue=queue)
+            headers = dict(tracing.current_headers())
+            self._app.send_task(RUN_STEP, args=[step_id], queue=queue, headers=headers)
         except (OperationalError, OSError) as error:
             logger.warning("the broker did not take %s (%s): %s", step_id, kind, error)
             metrics.WAKEUPS.labels(queue, "refused").inc()

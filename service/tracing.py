@@ -77,14 +77,6 @@ def span(name: str, *, parent: str | None = None, **attributes: Any) -> Iterator
         yield
 
 
-def note(**attributes: Any) -> None:
-    """Add attributes to the span that is open."""
-    if _provider is not None:
-        from opentelemetry import trace
-
-        trace.get_current_span().set_attributes(_named(attributes))
-
-
 def current_headers() -> Mapping[str, str]:
     """What a request to another process carries to belong to the same trace."""
     headers: dict[str, str] = {}

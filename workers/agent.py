@@ -129,7 +129,7 @@ class Agent:
 
     def _work(self, client: Client, claimed: ClaimedMeasurementJob) -> None:
         started = time.monotonic()
-        with _Lease(self._connect, claimed) as lease:
+        with _told_of(claimed), _Lease(self._connect, claimed) as lease:
             try:
                 result = self._measure(client, claimed, lease)
             except MeasuringAborted:
@@ -197,6 +197,13 @@ class Agent:
             except Unreachable:
                 if self._stopping.wait(MIN_BACKOFF_S) or time.monotonic() > deadline:
                     raise
+
+
+@contextmanager
+def _told_of(claimed: ClaimedMeasurementJob) -> Iterator[None]:
+    told = {"measurement_job": claimed.id, "token": claimed.token}
+    with tracing.span("measure", parent=claimed.traceparent, **told), logs.log_context(**told):
+        yield
 
 
 class _Lease:

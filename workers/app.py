@@ -59,8 +59,9 @@ app.conf.update(worker_config(settings))
 @app.task(name=RUN_STEP, bind=True)  # type: ignore[untyped-decorator]
 def run_step(task: Task, step_id: str) -> None:
     owner = Owner.in_worker(os.getppid(), task.request.id)
+    sent_by = (task.request.headers or {}).get(tracing.TRACEPARENT)
     with log_context(step=step_id):
-        outcome = _runner().run(step_id, str(owner))
+        outcome = _runner().run(step_id, str(owner), traceparent=sent_by)
         logger.info("a wake-up was answered: %s", outcome)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import select
 
 from search.errors import SnugnetError
-from service import metrics, outbox, steps
+from service import metrics, outbox, steps, tracing
 from service.artifacts import ArtifactStore, FilesystemArtifactStore
 from service.db import Database
 from service.logs import log_context
@@ -62,8 +62,12 @@ class StepRunner:
             store=FilesystemArtifactStore(settings.blobs_dir),
         )
 
-    def run(self, step_id: str, owner: str) -> str:
-        """Answer one wake-up; returns what became of it, for the log."""
+    def run(self, step_id: str, owner: str, *, traceparent: str | None = None) -> str:
+        """Answer one wake-up; returns what became of it, for the log.
+
+        Args:
+            traceparent: of whoever sent the wake-up.
+        """
         if self._shutting_down:
             return "shutting down"  # the step stays ready
         with shared_quiet_lock(
@@ -75,7 +79,7 @@ class StepRunner:
             lease = self._claim(step_id, owner)
             if lease is None:
                 return "nothing to do"
-            outcome = self._run_claimed(lease)
+            outcome = self._run_claimed(lease, traceparent)
         outbox.publish(self._database, self._queue)
         return outcome
 
@@ -96,13 +100,13 @@ class StepRunner:
                 steps.fail_if_poisonous(session, step_id)
         return lease
 
-    def _run_claimed(self, lease: StepLease) -> str:
+    def _run_claimed(self, lease: StepLease, traceparent: str | None) -> str:
         abort = self._current = Abort()
         started = time.monotonic()
         outcome = "lost"
         try:
             with (
-                _told_of(lease),
+                _told_of(lease, traceparent),
                 Heartbeat(self._database, lease, abort, self._settings),
                 self._scratch(lease) as scratch,
             ):
@@ -167,15 +171,16 @@ class StepRunner:
 
 
 @contextmanager
-def _told_of(lease: StepLease) -> Iterator[None]:
-    """Log lines say which claim of which step they belong to."""
-    with log_context(
-        job=lease.job_id,
-        step=lease.step_id,
-        kind=lease.kind,
-        token=lease.token,
-        attempt=lease.attempts,
-    ):
+def _told_of(lease: StepLease, traceparent: str | None) -> Iterator[None]:
+    """Log lines and a span say which claim of which step they belong to."""
+    told = {
+        "job": lease.job_id,
+        "step": lease.step_id,
+        "kind": lease.kind,
+        "token": lease.token,
+        "attempt": lease.attempts,
+    }
+    with tracing.span(f"step {lease.kind}", parent=traceparent, **told), log_context(**told):
         yield
 
 

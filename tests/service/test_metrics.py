@@ -13,7 +13,7 @@ from service import lifecycle, metrics, outbox
 from service.db import Database, epoch_now
 from service.metrics_access import is_allowed
 from service.metrics_database import DatabaseMetrics
-from service.models import Device, OutboxRow, Step
+from service.models import Device, OutboxRow, Step, Tenant
 from service.queue import InMemoryQueue
 from service.reconciler import reconcile
 from service.settings import Settings
@@ -88,6 +88,24 @@ def test_a_step_of_a_paused_job_waits_for_nobody(database: Database) -> None:
     found = gauges(database)
     assert found["snugnet_jobs kind=search state=paused"] == 1
     assert found["snugnet_steps queue=light state=ready"] == 0
+
+
+def test_a_step_of_a_job_that_its_tenant_holds_back_waits_for_no_worker(
+    database: Database,
+) -> None:
+    first, second = create_job(database), create_job(database)
+    with database.write() as session:
+        session.execute(update(Tenant).values(max_running_jobs=1))
+        due_since = epoch_now() - 50
+        session.execute(update(Step).values(not_before=due_since, created_at=due_since))
+    assert gauges(database)["snugnet_queue_oldest_seconds queue=light"] >= 50
+    claimed(database, first)
+    assert gauges(database)["snugnet_queue_oldest_seconds queue=light"] == 0
+    with database.write() as session:
+        session.execute(update(Tenant).values(max_running_jobs=2))
+    assert gauges(database)["snugnet_queue_oldest_seconds queue=light"] >= 50
+    claimed(database, second)
+    assert gauges(database)["snugnet_queue_oldest_seconds queue=light"] == 0
 
 
 def test_a_step_that_waited_for_its_parts_is_as_old_as_their_end(database: Database) -> None:
