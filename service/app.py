@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
 from service import problems
@@ -32,14 +33,24 @@ from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
 from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
 from service.limits import RateLimiter
+from service.metrics_database import DatabaseMetrics
 from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
+from service.readiness import Readiness
 from service.settings import Settings
 from service.webhook_sender import WebhookSender
 
 # Of one address with keys that are none: each costs a look into the database.
 FAILED_SIGN_INS_PER_SECOND = 1.0
 FAILED_SIGN_INS_AT_ONCE = 100
+
+# A span for each request but those that look after the process; nothing inside of it.
+TELEMETRY: TelemetryConfig = {
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "exclude": lambda scope: scope["path"] in ("/healthz", "/readyz", "/metrics"),
+}
 
 ROUTERS = (
     health,
@@ -60,7 +71,8 @@ ROUTERS = (
 
 
 def create_app(settings: Settings | None = None, queue: JobQueue | None = None) -> FastAPI:
-    """The application with its dispatcher, which sends the wake-ups of what is committed here."""
+    """The application; by default with a dispatcher, which sends the wake-ups of what is committed
+    here."""
     parts = make_parts(settings or Settings(), queue)
     app = FastAPI(
         title="Snugnet",
@@ -68,9 +80,10 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
         version="1",
         lifespan=_lifespan,
         responses=problems.RESPONSES,
+        telemetry=TELEMETRY,
     )
     app.state.parts = parts
-    app.add_middleware(RequestGuard)
+    app.add_middleware(RequestGuard, logs_requests=parts.settings.log_requests)
     problems.install(app)
     app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:
@@ -89,14 +102,18 @@ async def _answer_again(_request: Request, error: Exception) -> Response:
 
 
 def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
+    database = Database(settings.database_url)
+    queue = queue or CeleryQueue(settings)
     return Parts(
         settings=settings,
-        database=Database(settings.database_url),
+        database=database,
         store=FilesystemArtifactStore(settings.blobs_dir),
-        queue=queue or CeleryQueue(settings),
+        queue=queue,
         notifier=Notifier(),
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
         failed_sign_ins=RateLimiter(FAILED_SIGN_INS_PER_SECOND, FAILED_SIGN_INS_AT_ONCE),
+        readiness=Readiness(database, queue),
+        metrics=DatabaseMetrics(database),
     )
 
 
@@ -111,13 +128,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         drift_check_hours=settings.drift_check_hours,
     )
     sender = WebhookSender(parts.database, settings.webhook_private_hosts)
-    dispatcher.start()
-    sender.start()
+    if settings.runs_dispatcher:
+        dispatcher.start()
+        sender.start()
     try:
         yield
     finally:
-        await run_in_threadpool(dispatcher.stop)
-        await run_in_threadpool(sender.stop)
+        if settings.runs_dispatcher:
+            await run_in_threadpool(dispatcher.stop)
+            await run_in_threadpool(sender.stop)
         if isinstance(parts.queue, CeleryQueue):
             parts.queue.close()
         parts.database.dispose()

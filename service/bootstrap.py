@@ -8,11 +8,16 @@ were any, from standard input and writes those that are valid now to standard ou
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from search.errors import InvalidInput
 from service.auth import MEASURE, SCOPES, create_key, look_up
 from service.db import Database
 from service.migrate import upgrade
@@ -37,22 +42,51 @@ def main() -> None:
 def prepare(database_url: str, keys: Keys) -> Keys:
     """Migrate the database; return `keys`, with new ones in place of those that are not good."""
     upgrade(database_url)
+    with _writing(database_url) as session:
+        return Keys(
+            api_key=_good_key(session, keys.api_key, "bootstrap", SCOPES),
+            agent_key=_good_key(session, keys.agent_key, "local agent", (MEASURE,)),
+        )
+
+
+def write_key(database_url: str, path: Path, name: str, scopes: Sequence[str]) -> bool:
+    """Have a good key in this file, readable by its owner alone; whether it is a new one.
+
+    Raises: InvalidInput when the file can be neither read nor written.
+    """
+    try:
+        given = path.read_text().strip() if path.exists() else ""
+        with _writing(database_url) as session:
+            key = _good_key(session, given, name, scopes)
+        if key != given:
+            _write_private(path, key)
+    except OSError as error:
+        raise InvalidInput(str(path), f"cannot hold a key: {error.strerror}") from None
+    return key != given
+
+
+@contextmanager
+def _writing(database_url: str) -> Iterator[Session]:
     database = Database(database_url).for_tenant(DEFAULT_TENANT)
     try:
         with database.write() as session:
-            return Keys(
-                api_key=_keep(session, keys.api_key)
-                or create_key(session, "bootstrap", scopes=SCOPES),
-                agent_key=_keep(session, keys.agent_key)
-                or create_key(session, "local agent", scopes=(MEASURE,)),
-            )
+            yield session
     finally:
         database.dispose()
 
 
-def _keep(session: Session, key: str) -> str | None:
+def _good_key(session: Session, key: str, name: str, scopes: Sequence[str]) -> str:
     found = look_up(session, key) if key else None
-    return key if found is not None and found.refused is None else None
+    is_good = found is not None and found.refused is None
+    return key if is_good else create_key(session, name, scopes=scopes)
+
+
+def _write_private(path: Path, key: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key + "\n")
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

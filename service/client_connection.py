@@ -17,6 +17,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from search.errors import InvalidInput
+from service import tracing
 from service.client_errors import Corrupted, Unreachable, error_of
 from service.schemas import Event, EventPage
 
@@ -58,6 +59,7 @@ class Connection:
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s, connect=5.0),
             transport=transport,
+            event_hooks={"request": [_trace]},
             # A proxy of the environment cannot reach this machine's own loopback.
             trust_env=not _is_loopback(parsed.host),
         )
@@ -195,6 +197,10 @@ def parse_answer(answer: type[Answered], response: httpx.Response) -> Answered:
 
 def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _trace(request: httpx.Request) -> None:
+    request.headers.update(tracing.current_headers())
 
 
 def _is_loopback(host: str) -> bool:

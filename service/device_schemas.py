@@ -38,6 +38,8 @@ class ClaimedMeasurementJob(Answer):
     token: int
     spec: dict[str, Any]
     lease_seconds: float
+    traceparent: str | None = None
+    """Of the job that waits for it, where it is traced."""
 
 
 class LeaseRenewal(Strict):

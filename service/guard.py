@@ -1,8 +1,10 @@
-"""What every request passes first: it gets an id, and its body a limit."""
+"""What every request passes first: it gets an id, its body a limit, and its answer is counted."""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,19 +12,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
 from service.ids import new_id
+from service.logs import log_context
 from service.problems import TooLarge, problem_response
 
 MAX_BODY_BYTES = 1024**2
 MAX_RESULT_BYTES = 64 * 1024**2
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+logger = logging.getLogger(__name__)
 
 
 class RequestGuard:
     """Plain ASGI, so that bodies pass through as they arrive."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, logs_requests: bool = False) -> None:
         self._app = app
+        self._logs_requests = logs_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,24 +40,49 @@ class RequestGuard:
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        limit = _limit(scope["method"], scope["path"])
+        started = time.monotonic()
+        has_begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
                 if message["status"] >= 400:
                     await _release(scope)
+                self._count(scope, message["status"], time.monotonic() - started)
             await send(message)
 
-        if limit is not None and _announced_bytes(headers) > limit:
+        with log_context(request_id=request_id):
+            try:
+                await self._answer(scope, receive, send_with_id)
+            except Exception:
+                if not has_begun:  # answered further out, past this place
+                    self._count(scope, 500, time.monotonic() - started)
+                raise
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = _limit(scope["method"], scope["path"])
+        if limit is not None and _announced_bytes(Headers(scope=scope)) > limit:
             error = TooLarge(_reason(limit))
             response = problem_response(Request(scope), error.status, error.code, error.detail)
-            await response(scope, receive, send_with_id)
+            await response(scope, receive, send)
             return
         try:
-            await self._app(scope, _limited(receive, limit), send_with_id)
+            await self._app(scope, _limited(receive, limit), send)
         finally:
             await _release(scope)
+
+    def _count(self, scope: Scope, status: int, took_s: float) -> None:
+        """By the route's template: ids in a label would be without end."""
+        route = getattr(scope.get("route"), "path_format", None) or "unmatched"
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        metrics.REQUESTS.labels(method, route, str(status)).inc()
+        metrics.REQUEST_SECONDS.labels(method, route).observe(took_s)
+        if self._logs_requests:
+            fields = {"method": method, "route": route, "status": status}
+            took_ms = round(1000 * took_s, 1)
+            logger.info("answered", extra={"fields": {**fields, "took_ms": took_ms}})
 
 
 async def _release(scope: Scope) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from service import outbox
+from service import outbox, tracing
 from service.events import append_event
 from service.ids import new_id
 from service.models import Job
@@ -45,6 +45,7 @@ def create_job(
         spec=spec,
         seed=seed,
         labels=dict(labels or {}),
+        traceparent=tracing.current_traceparent(),
     )
     session.add(job)
     session.flush()

@@ -15,7 +15,7 @@ from service.devices import touch_device
 from service.events import append_event
 from service.job_states import conclude_job
 from service.measurements import CheckedResult
-from service.models import Device, MeasurementJob
+from service.models import Device, Job, MeasurementJob
 from service.step_types import MAX_ATTEMPTS, LeaseLost, NewMeasurement, NewStep
 
 
@@ -27,6 +27,7 @@ class MeasurementLease:
     job_id: str | None
     token: int
     spec: dict[str, Any]
+    traceparent: str | None = None
 
 
 def create(session: Session, new: NewMeasurement, *, job_id: str | None) -> MeasurementJob:
@@ -87,7 +88,13 @@ def claim(
     ).one_or_none()
     if row is None:
         return None
-    return MeasurementLease(id=row.id, job_id=row.job_id, token=row.token, spec=row.spec)
+    return MeasurementLease(
+        id=row.id,
+        job_id=row.job_id,
+        token=row.token,
+        spec=row.spec,
+        traceparent=session.scalar(select(Job.traceparent).where(Job.id == row.job_id)),
+    )
 
 
 def renew(session: Session, measurement_job_id: str, token: int, lease_seconds: float) -> None:

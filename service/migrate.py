@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,26 @@ def downgrade(database_url: str, revision: str) -> None:
 
 def is_current(engine: Engine) -> bool:
     """Whether the database has exactly the newest schema."""
+    return _revision(engine) == newest_revision()
+
+
+def current_revision(database_url: str) -> str | None:
+    """Of the database's schema; None before the first migration."""
+    engine = make_engine(database_url)
+    try:
+        return _revision(engine)
+    finally:
+        engine.dispose()
+
+
+@cache
+def newest_revision() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _revision(engine: Engine) -> str | None:
     with engine.connect() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
-    return revision == ScriptDirectory.from_config(_config()).get_current_head()
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def _run(database_url: str, migration: Callable[[Config, str], None], revision: str) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from service import tracing
 from service.db import Database, after_commit, epoch_now
-from service.models import OutboxRow, Step
+from service.logs import log_context
+from service.models import Job, OutboxRow, Step
 from service.step_types import NewStep
 
 if TYPE_CHECKING:
@@ -87,8 +89,9 @@ def publish(database: Database, queue: JobQueue) -> int:
     """
     with database.read() as session:
         rows = session.execute(
-            select(OutboxRow.id, OutboxRow.step_id, Step.kind)
+            select(OutboxRow.id, OutboxRow.step_id, Step.kind, Job.traceparent)
             .join(Step, Step.id == OutboxRow.step_id)
+            .join(Job, Job.id == Step.job_id)
             .where(OutboxRow.sent_at.is_(None), Step.not_before <= epoch_now())
             .order_by(OutboxRow.id)
             .limit(BATCH_ROWS)
@@ -97,7 +100,12 @@ def publish(database: Database, queue: JobQueue) -> int:
         return 0
     sent = []
     for row in rows:
-        if not queue.enqueue(row.step_id, row.kind):
+        with (
+            log_context(step=row.step_id),
+            tracing.span("dispatch", parent=row.traceparent, step=row.step_id, kind=row.kind),
+        ):
+            is_sent = queue.enqueue(row.step_id, row.kind)
+        if not is_sent:
             break  # the broker is away: keep the rest for the next round
         sent.append(row)
     _mark_sent(database, [row.id for row in sent], [row.step_id for row in sent])

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
+from service import metrics
 from service.artifacts import BlobNotFound
 from service.schemas import FieldError, Problem
 from service.step_types import LeaseLost
@@ -222,6 +223,7 @@ async def _on_snugnet_error(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidInput):
         return problem_response(request, 422, error.code, str(error), [error])
     if isinstance(error, LeaseLost):
+        metrics.STALE_WRITES.labels("agent").inc()
         return problem_response(request, 409, error.code, str(error))
     return await _on_unexpected(request, error)
 
@@ -233,7 +235,8 @@ async def _on_missing_blob(request: Request, error: Exception) -> Response:
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     """Say nothing of the cause: it may hold paths or data. The log has it, by the request's id."""
     request_id = getattr(request.state, "request_id", "")
-    logger.error("request %s failed", request_id, exc_info=error)
+    fields = {"request_id": request_id}  # the request's own log context has ended
+    logger.error("request %s failed", request_id, exc_info=error, extra={"fields": fields})
     return problem_response(
         request, 500, "internal_error", "the server failed; its log has the cause by request_id"
     )

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from service import metrics, tracing
 from service.settings import Settings
+from service.step_kinds import LIGHT, QUEUES, queue_of
 
 logger = logging.getLogger(__name__)
 
 RUN_STEP = "snugnet.run_step"
-QUEUE_NAME = "search"
 KILL_GRACE_SECONDS = 60.0
 
 # A stalled broker makes a publish with default timeouts hang for more than 25 s; with these it
@@ -22,8 +23,13 @@ SOCKET_TIMEOUT_SECONDS = 2.0
 
 
 class JobQueue(Protocol):
+    """Where wake-ups go."""
+
     def enqueue(self, step_id: str, kind: str) -> bool:
-        """Send one wake-up; False when the broker did not take it."""
+        """Send one wake-up to the queue of its kind; False when the broker did not take it."""
+
+    def is_reachable(self) -> bool:
+        """Whether the broker answers now; may take a few seconds to say no."""
 
 
 class CeleryQueue:
@@ -42,10 +48,23 @@ class CeleryQueue:
         )
 
     def enqueue(self, step_id: str, kind: str) -> bool:
+        queue = queue_of(kind)
         try:
-            self._app.send_task(RUN_STEP, args=[step_id], queue=QUEUE_NAME)
+            headers = dict(tracing.current_headers())
+            self._app.send_task(RUN_STEP, args=[step_id], queue=queue, headers=headers)
         except (OperationalError, OSError) as error:
             logger.warning("the broker did not take %s (%s): %s", step_id, kind, error)
+            metrics.WAKEUPS.labels(queue, "refused").inc()
+            return False
+        metrics.WAKEUPS.labels(queue, "sent").inc()
+        return True
+
+    def is_reachable(self) -> bool:
+        try:
+            # A connection of its own: one of the pool may have been opened before a stall.
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=SOCKET_TIMEOUT_SECONDS)
+        except (OperationalError, OSError):
             return False
         return True
 
@@ -61,6 +80,9 @@ class InMemoryQueue:
 
     def enqueue(self, step_id: str, kind: str) -> bool:
         self.step_ids.append(step_id)
+        return True
+
+    def is_reachable(self) -> bool:
         return True
 
 
@@ -86,7 +108,9 @@ def worker_config(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": False,
         "task_ignore_result": True,
-        "task_default_queue": QUEUE_NAME,
+        # What a worker serves unless `--queues` names some of them.
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
+        "task_default_queue": LIGHT,
         "worker_prefetch_multiplier": 1,
         "worker_pool": "prefork",
         # A forked child hangs in torch; a spawned one starts clean.

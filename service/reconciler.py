@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from service import agents, lifecycle, measurement_jobs, outbox, steps
+from service import agents, lifecycle, measurement_jobs, metrics, outbox, steps
 from service.db import Database, epoch_now
 from service.job_states import GOING, has_live_step
 from service.models import Job, MeasurementJob, OutboxRow, Step
@@ -23,10 +23,13 @@ REPUBLISH_ROUNDS = 3
 queue must not fill up with copies."""
 KEEP_SENT_SECONDS = 3600.0
 
+_silent: set[tuple[str, int]] = set()  # claims that were silent in the last round, by their token
+
 
 def reconcile(database: Database, reconcile_seconds: float) -> int:
     """One round; returns how many things it put right. The caller publishes the outbox next."""
     with database.read() as session:
+        _count_expiries(session)
         overdue = _overdue_steps(session, reconcile_seconds)
         poisonous_steps = _poisonous(session, Step)
         poisonous_measurements = _poisonous(session, MeasurementJob)
@@ -89,6 +92,17 @@ def _overdue_steps(session: Session, reconcile_seconds: float) -> list[str]:
         .limit(outbox.BATCH_ROWS)
     )
     return list(session.scalars(query))
+
+
+def _count_expiries(session: Session) -> None:
+    """Of claims whose holder fell silent since the last round of this process."""
+    query = select(Step.id, Step.token).where(
+        Step.state == "running", Step.lease_until <= epoch_now()
+    )
+    silent = {(step_id, token) for step_id, token in session.execute(query)}
+    metrics.LEASE_EXPIRIES.labels("reconciler").inc(len(silent - _silent))
+    _silent.clear()
+    _silent.update(silent)
 
 
 def _poisonous(session: Session, table: type[Step] | type[MeasurementJob]) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.orm import Session, aliased
 
 from service import outbox
 from service.jobs import SEARCH
@@ -28,6 +28,20 @@ def has_room(session: Session, tenant_id: str) -> bool:
         return True
     limit = locked_tenant(session, tenant_id).max_running_jobs
     return limit is None or num_jobs(session, tenant_id, *RUNNING) < limit
+
+
+def is_held_back() -> ColumnElement[bool]:
+    """Of a `Job`: it waits for others of its tenant, and not for a worker."""
+    other = aliased(Job)
+    num_running = (
+        select(func.count())
+        .select_from(other)
+        .where(other.tenant_id == Job.tenant_id, other.kind == SEARCH, other.state.in_(RUNNING))
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    limit = select(Tenant.max_running_jobs).where(Tenant.id == Job.tenant_id).scalar_subquery()
+    return and_(Job.state == "queued", Job.kind == SEARCH, num_running >= limit)
 
 
 def locked_tenant(session: Session, tenant_id: str) -> Tenant:

@@ -10,8 +10,10 @@ from types import FrameType
 
 import uvicorn
 
+from service import logs, tracing
 from service.api.dependencies import Parts
 from service.app import create_app
+from service.settings import Settings
 
 GRACE_SECONDS = 10
 TICK_SECONDS = 1.0
@@ -41,24 +43,36 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._wake.set)
 
 
-def main() -> None:
-    options = _parse()
-    app = create_app()
+def serve(settings: Settings, *, host: str, port: int, fd: int | None = None) -> None:
+    """Answer requests until a signal.
+
+    Args:
+        fd: a listening socket to take over, instead of host and port.
+    """
+    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    tracing.configure("api")
+    app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
+        host=host,
+        port=port,
         log_level="info",
+        log_config=None,  # as of every other role
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
     server = _Server(config, app.state.parts)
-    if options.fd is None:
+    if fd is None:
         server.run()
     else:
         # A socket that a supervisor opened: it stays, so clients queue while we are restarted.
-        server.run(sockets=[socket.socket(fileno=options.fd)])
+        server.run(sockets=[socket.socket(fileno=fd)])
+
+
+def main() -> None:
+    options = _parse()
+    serve(Settings(), host=options.host, port=options.port, fd=options.fd)
 
 
 def _parse() -> argparse.Namespace:

@@ -1,23 +1,55 @@
-"""Settings of the server side, each from an environment variable `SNUGNET_<NAME>`."""
+"""Settings of the server side, each from an environment variable `SNUGNET_<NAME>`, or from the
+file that `SNUGNET_<NAME>_FILE` names."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.secret_values import passwords_of, read_secret, redacted_url
+
+PREFIX = "SNUGNET_"
+URLS = ("database_url", "broker_url")
+
+
+class _Files(PydanticBaseSettingsSource):
+    """`SNUGNET_<NAME>_FILE`: container engines hand secrets out as files."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return read_secret(PREFIX + field_name.upper()), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in fields.items()
+            if f"{PREFIX}{name.upper()}_FILE" in os.environ
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
     """One object for the API, the dispatcher and the workers; `database_url` and `broker_url`
     default to places inside `data_dir`, as the embedded service has them."""
 
-    model_config = SettingsConfigDict(env_prefix="SNUGNET_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # URLs with their passwords would be part of the message
+    )
 
     data_dir: Path = Path(".snugnet")
-    database_url: str = ""
-    broker_url: str = ""
+    database_url: str = Field(default="", repr=False)
+    broker_url: str = Field(default="", repr=False)
+
+    runs_dispatcher: bool = True
+    """The API sends wake-ups and webhooks itself; not where `snugnet dispatcher` runs beside it."""
 
     step_seconds: float = Field(default=45.0, gt=0)
     """A slice of training ends with a checkpoint after this time."""
@@ -50,6 +82,26 @@ class Settings(BaseSettings):
     """Into how many parts the evaluations of a generation are cut, for as many workers; the same
     networks are found whatever it is."""
 
+    log_format: Literal["text", "json"] = "text"
+    log_requests: bool = False
+    """One line for each request that was answered."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where a worker or a dispatcher serves its metrics; the API has them at `/metrics`."""
+    metrics_host: str = "127.0.0.1"
+    metrics_key: SecretStr | None = None
+    """Needed to read the metrics; without one, only this machine may."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _Files(settings_cls)
+
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
@@ -65,6 +117,20 @@ class Settings(BaseSettings):
         if not self.broker_url:
             object.__setattr__(self, "broker_url", f"redis+socket://{root / 'valkey.sock'}")
         return self
+
+    def redacted(self) -> dict[str, Any]:
+        """Every value as JSON, fit to be shown."""
+        values = self.model_dump(mode="json")
+        for name in URLS:
+            values[name] = redacted_url(values[name])
+        return values
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not stand in any log."""
+        found = [secret for name in URLS for secret in passwords_of(getattr(self, name))]
+        key = self.metrics_key
+        return (*found, key.get_secret_value()) if key is not None else tuple(found)
 
     @property
     def blobs_dir(self) -> Path:

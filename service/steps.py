@@ -160,7 +160,7 @@ def _join(session: Session, lease: StepLease) -> None:
         session.execute(
             update(Step)
             .where(Step.id == joins_id)
-            .values(state="ready")
+            .values(state="ready", not_before=epoch_now())
             .execution_options(synchronize_session=False)
         )
         outbox.add_wakeup(session, joins_id)

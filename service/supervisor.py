@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from service import broker
 from service.child import MANAGED_SIGNALS, Child, ChildSpec
 from service.client import Client
 from service.instance import Instance, acquire, make_data_dir
+from service.roles import METRICS_PORT_VARIABLE, PYTHON, metrics_environment, worker_command
 
 AGENT_NAME = "this-cpu"
 AGENT_RETIRED = 3  # exit status of an agent whose device was retired
@@ -30,8 +32,6 @@ READY_SECONDS = 120.0
 READY_POLL_SECONDS = 0.2
 BROKER_SECONDS = 15.0
 WORKER_STOP_SECONDS = 30.0
-# -P: a folder named `service` where the user happens to stand is not ours.
-PYTHON = (sys.executable, "-P", "-m")
 
 
 class StartFailed(SnugnetError):
@@ -167,13 +167,22 @@ class Supervisor:
         self._listener = listener
 
     def _start_worker(self) -> None:
-        command = [
-            *PYTHON, "celery", "--app", "workers.app", "--quiet", "worker",
-            "--queues", "search", "--loglevel", "INFO",
-            "--without-gossip", "--without-mingle", "--without-heartbeat",
-        ]  # fmt: skip
         # Its steps are idempotent and may be deep in a computation: nothing is gained by asking.
-        self._add("worker", command, death_signal=signal.SIGKILL, stop_seconds=WORKER_STOP_SECONDS)
+        self._add(
+            "worker",
+            worker_command(),
+            environment=self._metrics_environment(),
+            death_signal=signal.SIGKILL,
+            stop_seconds=WORKER_STOP_SECONDS,
+        )
+
+    def _metrics_environment(self) -> dict[str, str]:
+        port = os.environ.get(METRICS_PORT_VARIABLE)
+        if not port:
+            return {}
+        folder = self._data_dir / "metrics"
+        shutil.rmtree(folder, ignore_errors=True)
+        return metrics_environment(port, folder)
 
     def _start_agent(self, instance: Instance) -> None:
         state = str(self._data_dir / "agent")

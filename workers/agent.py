@@ -29,6 +29,7 @@ from predictors.protocol import MeasuringAborted
 from predictors.runtimes.base import LoadingFailed, RuntimeMissing
 from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput, SnugnetError
+from service import logs, tracing
 from service.client import ApiError, Client, Conflict, NotAllowed, Rejected, Unreachable
 from service.device_schemas import ClaimedMeasurementJob
 from service.ids import new_id
@@ -128,7 +129,7 @@ class Agent:
 
     def _work(self, client: Client, claimed: ClaimedMeasurementJob) -> None:
         started = time.monotonic()
-        with _Lease(self._connect, claimed) as lease:
+        with _told_of(claimed), _Lease(self._connect, claimed) as lease:
             try:
                 result = self._measure(client, claimed, lease)
             except MeasuringAborted:
@@ -198,6 +199,13 @@ class Agent:
                     raise
 
 
+@contextmanager
+def _told_of(claimed: ClaimedMeasurementJob) -> Iterator[None]:
+    told = {"measurement_job": claimed.id, "token": claimed.token}
+    with tracing.span("measure", parent=claimed.traceparent, **told), logs.log_context(**told):
+        yield
+
+
 class _Lease:
     """Renews a claim from a thread of its own; `is_lost` once somebody else may hold it."""
 
@@ -265,8 +273,8 @@ def _try_lock(descriptor: int) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the process; returns its exit status."""
     args = _parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(secrets=(args.key,))
+    tracing.configure("agent")
     lock = os.environ.get("SNUGNET_QUIET_LOCK")
     signal.signal(signal.SIGTERM, _exit)
     try:

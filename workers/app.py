@@ -17,12 +17,14 @@ from functools import cache
 from typing import Any
 
 import billiard.process
+import billiard.util
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import Celery, Task, signals
 from sqlalchemy import select
 
-from service import outbox, steps
+from service import logs, metrics, metrics_server, outbox, steps, tracing
 from service.db import Database
+from service.logs import log_context
 from service.models import Step
 from service.queue import RUN_STEP, CeleryQueue, worker_config
 from service.settings import Settings
@@ -38,14 +40,29 @@ if settings.threads is not None:
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
 
 app = Celery("snugnet")
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: Any) -> None:
+    """In parent and child, instead of Celery's own."""
+    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    pool_logger = billiard.util.get_logger()
+    pool_logger.propagate = True
+    # What became of a step is told here, by `run_step`.
+    for name in (pool_logger.name, "celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 app.conf.update(worker_config(settings))
 
 
 @app.task(name=RUN_STEP, bind=True)  # type: ignore[untyped-decorator]
 def run_step(task: Task, step_id: str) -> None:
     owner = Owner.in_worker(os.getppid(), task.request.id)
-    outcome = _runner().run(step_id, str(owner))
-    logger.info("step %s: %s", step_id, outcome)
+    sent_by = (task.request.headers or {}).get(tracing.TRACEPARENT)
+    with log_context(step=step_id):
+        outcome = _runner().run(step_id, str(owner), traceparent=sent_by)
+        logger.info("a wake-up was answered: %s", outcome)
 
 
 @cache
@@ -59,7 +76,13 @@ def _runner() -> StepRunner:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _prepare_child(**_: Any) -> None:
     _die_with_parent()
+    tracing.configure("worker")
     signal.signal(signal.SIGUSR2, lambda *_: _runner().shut_down())
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _flush_traces(**_: Any) -> None:
+    tracing.flush()
 
 
 def _die_with_parent() -> None:
@@ -69,6 +92,22 @@ def _die_with_parent() -> None:
 
 
 # --- in the parent -----------------------------------------------------------------------------
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _keep_children_quiet(**_: Any) -> None:
+    """Celery has them write lines of its own until their logging is set up."""
+    os.environ["_MP_FORK_LOGLEVEL_"] = ""
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _serve_metrics(**_: Any) -> None:
+    _metrics_port()
+
+
+@cache  # the signal comes again with each new connection to the broker
+def _metrics_port() -> int | None:
+    return metrics_server.start(settings)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
@@ -103,6 +142,7 @@ def _expire(database: Database, step_id: str, owner: str) -> None:
     with database.write() as session:
         is_freed = steps.expire(session, step_id, owner)
     if is_freed:
+        metrics.LEASE_EXPIRIES.labels("worker").inc()
         logger.warning("step %s lost its process (%s)", step_id, socket.gethostname())
         outbox.publish(database, _parent_queue())
 

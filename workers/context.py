@@ -24,6 +24,7 @@ from service import (
     evaluations,
     measurement_jobs,
     measurements,
+    metrics,
     predictor_store,
     steps,
     warm_start,
@@ -161,6 +162,7 @@ class JobContext:
             for evaluation in found:
                 if evaluations.record_evaluation(session, self.job_id, evaluation):
                     self._announce_evaluation(session, evaluation)
+        metrics.EVALUATIONS.inc(len(found))
 
     def _announce_evaluation(self, session: Session, evaluation: Evaluation) -> None:
         data = {

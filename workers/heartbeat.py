@@ -6,6 +6,8 @@ import enum
 import logging
 import threading
 import time
+from contextvars import copy_context
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,7 +68,9 @@ class Heartbeat:
         # Stop before the lease ends, so that the next holder never works beside this one.
         self._patience_seconds = settings.lease_seconds * 2 / 3
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        # Its lines belong to the step, too.
+        run = partial(copy_context().run, self._run)
+        self._thread = threading.Thread(target=run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()

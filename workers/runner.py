@@ -7,15 +7,20 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from search.errors import SnugnetError
-from service import outbox, steps
+from service import metrics, outbox, steps, tracing
 from service.artifacts import ArtifactStore, FilesystemArtifactStore
 from service.db import Database
+from service.logs import log_context
+from service.models import Step
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
 from service.step_types import LeaseLost, StepFailed, StepLease
@@ -57,20 +62,24 @@ class StepRunner:
             store=FilesystemArtifactStore(settings.blobs_dir),
         )
 
-    def run(self, step_id: str, owner: str) -> str:
-        """Answer one wake-up; returns what became of it, for the log."""
+    def run(self, step_id: str, owner: str, *, traceparent: str | None = None) -> str:
+        """Answer one wake-up; returns what became of it, for the log.
+
+        Args:
+            traceparent: of whoever sent the wake-up.
+        """
         if self._shutting_down:
             return "shutting down"  # the step stays ready
         with shared_quiet_lock(
             self._settings.quiet_lock, wait_seconds=QUIET_WAIT_SECONDS
         ) as is_quiet:
             if not is_quiet:
-                self._queue.enqueue(step_id, "")  # at the back of the queue
+                self._queue.enqueue(step_id, self._kind_of(step_id))  # at the back of the queue
                 return "put off: the device is being measured"
             lease = self._claim(step_id, owner)
             if lease is None:
                 return "nothing to do"
-            outcome = self._run_claimed(lease)
+            outcome = self._run_claimed(lease, traceparent)
         outbox.publish(self._database, self._queue)
         return outcome
 
@@ -80,6 +89,10 @@ class StepRunner:
         if self._current is not None:
             self._current.request(AbortReason.SHUTDOWN)
 
+    def _kind_of(self, step_id: str) -> str:
+        with self._database.read() as session:
+            return session.scalar(select(Step.kind).where(Step.id == step_id)) or ""
+
     def _claim(self, step_id: str, owner: str) -> StepLease | None:
         with self._database.write() as session:
             lease = steps.claim(session, step_id, owner, self._settings.lease_seconds)
@@ -87,18 +100,24 @@ class StepRunner:
                 steps.fail_if_poisonous(session, step_id)
         return lease
 
-    def _run_claimed(self, lease: StepLease) -> str:
+    def _run_claimed(self, lease: StepLease, traceparent: str | None) -> str:
         abort = self._current = Abort()
+        started = time.monotonic()
+        outcome = "lost"
         try:
             with (
+                _told_of(lease, traceparent),
                 Heartbeat(self._database, lease, abort, self._settings),
                 self._scratch(lease) as scratch,
             ):
-                return self._handle(lease, abort, scratch)
+                outcome = self._handle(lease, abort, scratch)
         except LeaseLost:
-            return "lost"
+            metrics.STALE_WRITES.labels("worker").inc()
         finally:
             self._current = None
+        label = outcome.partition(":")[0]
+        metrics.STEP_SECONDS.labels(lease.kind, label).observe(time.monotonic() - started)
+        return outcome
 
     def _handle(self, lease: StepLease, abort: Abort, scratch: Path) -> str:
         try:
@@ -149,6 +168,20 @@ class StepRunner:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _told_of(lease: StepLease, traceparent: str | None) -> Iterator[None]:
+    """Log lines and a span say which claim of which step they belong to."""
+    told = {
+        "job": lease.job_id,
+        "step": lease.step_id,
+        "kind": lease.kind,
+        "token": lease.token,
+        "attempt": lease.attempts,
+    }
+    with tracing.span(f"step {lease.kind}", parent=traceparent, **told), log_context(**told):
+        yield
 
 
 def sweep_scratch(root: Path) -> None:

@@ -114,5 +114,9 @@ def _claim(
     if lease is None:
         return None
     return ClaimedMeasurementJob(
-        id=lease.id, token=lease.token, spec=lease.spec, lease_seconds=lease_seconds
+        id=lease.id,
+        token=lease.token,
+        spec=lease.spec,
+        lease_seconds=lease_seconds,
+        traceparent=lease.traceparent,
     )

@@ -20,9 +20,11 @@ from service.auth import KnownKey
 from service.db import Database
 from service.idempotency import Reservation
 from service.limits import RateLimiter
+from service.metrics_database import DatabaseMetrics
 from service.notifier import Notifier
 from service.problems import InsufficientScope, Unauthenticated
 from service.queue import JobQueue
+from service.readiness import Readiness
 from service.settings import Settings
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -39,6 +41,8 @@ class Parts:
     notifier: Notifier
     calls: RateLimiter
     failed_sign_ins: RateLimiter
+    readiness: Readiness
+    metrics: DatabaseMetrics
 
 
 async def get_parts(request: Request) -> Parts:  # async: no trip to a thread

@@ -1,15 +1,15 @@
-"""Is the server there, is it ready, and what is it?"""
+"""Is the server there, is it ready, how is it, and what is it?"""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter
-from sqlalchemy.exc import SQLAlchemyError
+from fastapi import APIRouter, Request, Response
 
+from service import metrics
 from service.api.dependencies import Service
-from service.migrate import is_current
-from service.problems import ProblemError
+from service.metrics_access import is_allowed
+from service.problems import ProblemError, Unauthenticated
 from service.schemas import Health, ServerInfo
 
 router = APIRouter(tags=["server"])
@@ -27,15 +27,22 @@ def healthz() -> Health:
 
 
 @router.get("/readyz")
-def readyz(parts: Service) -> Health:
-    """The database answers and has the schema that this version needs."""
-    try:
-        is_ready = is_current(parts.database.engine)
-    except SQLAlchemyError:
-        is_ready = False
-    if not is_ready:
-        raise NotReady("the database is away, or its migrations have not been run")
+async def readyz(parts: Service) -> Health:
+    """The broker answers, and the database does and has the schema that this version needs."""
+    faults = await parts.readiness.faults()
+    if faults:
+        raise NotReady("; ".join(faults))
     return Health()
+
+
+@router.get("/metrics", include_in_schema=False)
+def read_metrics(request: Request, parts: Service) -> Response:
+    """For Prometheus: of this process and of the database."""
+    host = request.client.host if request.client else None
+    if not is_allowed(parts.settings, host, request.headers):
+        raise Unauthenticated("the metrics need their own key: SNUGNET_METRICS_KEY of this server")
+    content = metrics.exposition() + parts.metrics.exposition()
+    return Response(content, media_type=metrics.CONTENT_TYPE)
 
 
 @router.get("/v1/server-info")

@@ -11,11 +11,14 @@ import typer
 from search.errors import InvalidInput
 from service.client import Client, Unreachable
 from service.instance import DEFAULT_DATA_DIR, Instance
+from service.secret_values import read_secret
+
+KEY_VARIABLE = "SNUGNET_API_KEY"
 
 Url = Annotated[str | None, typer.Option("--url", envvar="SNUGNET_URL", help="Server to talk to.")]
 ApiKey = Annotated[
     str | None,
-    typer.Option("--api-key", envvar="SNUGNET_API_KEY", help="Its API key.", show_envvar=True),
+    typer.Option("--api-key", envvar=KEY_VARIABLE, help="Its API key.", show_envvar=True),
 ]
 DataDir = Annotated[
     Path,
@@ -43,6 +46,8 @@ def connect(url: str | None, api_key: str | None) -> Client:
         if local.pid is None:
             raise Unreachable("the service of this folder was stopped; start it with `snugnet up`")
         url = local.url
+    if api_key is None:
+        api_key = read_secret(KEY_VARIABLE)
     if api_key is None and local is not None and local.url == url.rstrip("/"):
         api_key = local.api_key
     return Client(url, api_key or "")

@@ -12,8 +12,9 @@ import typer
 
 from search.errors import InvalidInput
 from service import embedded
-from service.cli.connection import DataDir, local_data_dir
+from service.cli.connection import KEY_VARIABLE, DataDir, local_data_dir
 from service.instance import DEFAULT_DATA_DIR, Instance, make_data_dir
+from service.secret_values import read_secret
 
 AGENT_MODULES = ("numpy", "onnx", "onnxruntime", "psutil")
 
@@ -55,7 +56,7 @@ def agent(
         typer.Option(
             "--key",
             "--api-key",
-            envvar="SNUGNET_API_KEY",
+            envvar=KEY_VARIABLE,
             help="API key with the scope devices:measure; best given by the environment.",
         ),
     ] = None,
@@ -75,10 +76,12 @@ def agent(
     url = server or (local.url if local else None)
     if url is None:
         raise InvalidInput("--server", "no server: give --server or SNUGNET_URL")
+    if key is None:
+        key = read_secret(KEY_VARIABLE)
     if key is None and local is not None and local.url == url.rstrip("/"):
         key = local.agent_key or local.api_key
     # By the environment: other users of the machine can read a command line.
-    os.environ["SNUGNET_API_KEY"] = key or ""
+    os.environ[KEY_VARIABLE] = key or ""
     argv = ["--server", url, "--name", name]
     argv += ["--state-dir", str(state_dir)] if state_dir is not None else []
     # By name: the layers below do not import the workers.

@@ -19,7 +19,7 @@ from service.auth import create_key
 from service.client import Client
 from service.db import Database
 from service.devices import register_device
-from service.queue import InMemoryQueue
+from service.queue import InMemoryQueue, JobQueue
 from service.settings import Settings
 from service.tenancy import DEFAULT_TENANT
 from tests.search.model.folders import write_model
@@ -51,9 +51,9 @@ def new_key(settings: Settings) -> str:
 
 
 @contextmanager
-def listening(settings: Settings) -> Iterator[tuple[str, str]]:
+def listening(settings: Settings, queue: JobQueue | None = None) -> Iterator[tuple[str, str]]:
     """The application on a real socket, in a thread: its URL and a key."""
-    app = create_app(settings, InMemoryQueue())
+    app = create_app(settings, queue or InMemoryQueue())
     config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from search.errors import InvalidInput
 from service.ids import new_id
 from service.settings import Settings
 
@@ -34,3 +35,26 @@ def test_ids_tell_their_kind_and_differ() -> None:
     ids = {new_id("job") for _ in range(100)}
     assert len(ids) == 100
     assert all(len(id_) == len("job_") + 16 and id_.startswith("job_") for id_ in ids)
+
+
+def test_a_value_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://me:pa55word@db/snugnet\n")
+    monkeypatch.setenv("SNUGNET_DATABASE_URL_FILE", str(tmp_path / "url"))
+    assert Settings().database_url == "postgresql://me:pa55word@db/snugnet"
+    assert Settings(database_url="sqlite://").database_url == "sqlite://"
+    monkeypatch.setenv("SNUGNET_DATABASE_URL", "sqlite://")
+    with pytest.raises(InvalidInput, match="SNUGNET_DATABASE_URL_FILE"):
+        Settings()
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNUGNET_DATABASE_URL", "postgresql://me:pa55word@db/snugnet")
+    monkeypatch.setenv("SNUGNET_BROKER_URL", "redis://:hunter2@redis:6379/0")
+    settings = Settings()
+    assert settings.secrets == ("pa55word", "hunter2")
+    with pytest.raises(ValidationError) as refused:
+        Settings(lease_seconds=5.0, heartbeat_seconds=3.0)
+    for shown in (repr(settings), str(settings), str(settings.redacted()), str(refused.value)):
+        assert "pa55word" not in shown
+        assert "hunter2" not in shown
+    assert settings.redacted()["broker_url"] == "redis://:***@redis:6379/0"

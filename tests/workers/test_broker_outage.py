@@ -24,4 +24,4 @@ def test_a_stalled_broker_is_given_up_and_used_again_later(
         os.kill(pid, signal.SIGCONT)
     assert queue.enqueue("step_c", "first")
     queue.close()
-    assert broker.llen("search") >= 2
+    assert broker.llen("light") >= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from predictors.measurement import Measurement
 from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
+from service import metrics
 from service.job_spec import TargetSpec
 from service.step_types import StepResult
 from workers.context import JobContext
@@ -40,6 +41,8 @@ def run(ctx: JobContext) -> StepResult:
         spec = ctx.spec.targets[index]
         judged = judge(target, spec, measurement, result.reference)
         _announce(ctx, index, judged)
+        if target.predicted_ms is not None:
+            metrics.PREDICTION_ERROR.observe(abs(target.predicted_ms / measurement.median_ms - 1))
         if not judged.is_met:
             workload = state.profile.target_workload
             if not judged.is_of_own_kind:
