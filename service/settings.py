@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     broker_url: str = Field(default="", repr=False)
 
     runs_dispatcher: bool = True
-    """The API sends wake-ups and webhooks itself; not where `snugnet dispatcher` runs beside it."""
+    """The API sends wake-ups and webhooks itself; not where `snugnet dispatcher` does."""
 
     step_seconds: float = Field(default=45.0, gt=0)
     """A slice of training ends with a checkpoint after this time."""
