@@ -20,7 +20,9 @@ def create(
     name: Annotated[str, typer.Argument(help="Whom or what the key is for.")],
     scope: Annotated[
         list[str],
-        typer.Option(help="jobs, devices, devices:measure (agents) or admin; give several."),
+        typer.Option(
+            help="One of jobs:read, jobs:write, artifacts:read, devices:write, devices:measure (agents), admin; give several."
+        ),
     ],
     days: Annotated[
         float | None,

@@ -32,9 +32,12 @@ def up(
     if foreground:
         argv = embedded.command(data_dir, host=host, port=port, has_worker=worker, has_agent=agent)
         os.execv(argv[0], argv)
+    before = Instance.load(data_dir)
     instance = embedded.start(data_dir, host=host, port=port, has_worker=worker, has_agent=agent)
     typer.echo(f"Snugnet is ready at {instance.url}")
-    typer.echo(f"API key: {instance.api_key}")
+    if before is None or before.api_key != instance.api_key:
+        typer.echo(f"API key, shown this once: {instance.api_key}")
+        typer.echo("The commands of this machine find it in the data directory.")
     typer.echo("Stop it with `snugnet down`.")
 
 

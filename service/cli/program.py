@@ -7,7 +7,7 @@ import sys
 import typer
 
 from search.errors import SnugnetError
-from service.cli import devices, jobs, keys, local, roles
+from service.cli import devices, jobs, keys, local, roles, tenants
 from service.cli.errors import exit_code, report
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command()(jobs.download)
 app.add_typer(devices.app, name="devices")
 app.command()(local.agent)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
 app.command()(roles.api)
 app.command()(roles.dispatcher)
 app.command()(roles.worker)

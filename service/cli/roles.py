@@ -47,7 +47,7 @@ def api(
     ] = True,
 ) -> None:
     """Answer requests. Run `snugnet migrate` first."""
-    settings = _settings(runs_dispatcher=dispatcher)
+    settings = server_settings(runs_dispatcher=dispatcher)
     from service.server import serve
 
     serve(settings, host=host, port=port)
@@ -55,7 +55,7 @@ def api(
 
 def dispatcher(metrics_port: MetricsPort = None) -> None:
     """Send wake-ups and webhooks, and heal what was lost; several may run."""
-    settings = _settings(metrics_port=metrics_port)
+    settings = server_settings(metrics_port=metrics_port)
     from service.dispatching import serve
 
     serve(settings)
@@ -72,7 +72,7 @@ def worker(
     metrics_port: MetricsPort = None,
 ) -> None:
     """Run the steps of jobs. Start as many as there are machines for."""
-    settings = _settings(needed=WORKER_MODULES, extra="worker", metrics_port=metrics_port)
+    settings = server_settings(needed=WORKER_MODULES, extra="worker", metrics_port=metrics_port)
     if settings.metrics_port is not None:
         # Named by a process, as everything there: swept away after its death.
         folder = settings.scratch_dir / f"{os.getpid()}-metrics"
@@ -94,7 +94,7 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the database to the schema that this version needs."""
-    settings = _settings()
+    settings = server_settings()
     from service.auth import MEASURE, SCOPES
     from service.bootstrap import write_key
     from service.migrate import current_revision, newest_revision, upgrade
@@ -117,12 +117,12 @@ def show(
     """Print every setting of the server side as YAML."""
     import yaml
 
-    settings = _settings()
+    settings = server_settings()
     values: dict[str, Any] = settings.redacted() if redacted else settings.model_dump(mode="json")
     typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
 
 
-def _settings(
+def server_settings(
     *, needed: Sequence[str] = SERVER_MODULES, extra: str = "server", **values: Any
 ) -> Settings:
     """Raises:
