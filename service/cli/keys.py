@@ -21,7 +21,8 @@ def create(
     scope: Annotated[
         list[str],
         typer.Option(
-            help="One of jobs:read, jobs:write, artifacts:read, devices:write, devices:measure (agents), admin; give several."
+            help="Of jobs:read, jobs:write, artifacts:read, devices:write, admin, and, for "
+            "agents, devices:measure; give several."
         ),
     ],
     days: Annotated[
