@@ -25,7 +25,7 @@ demo-small: setup  ## the demo's every stage in a few minutes, with little train
 	$(BIN)/python -m examples.movie_reviews.run --small $(if $(FRESH),--fresh) --output demo-output/small
 
 test: setup lint  ## lint, type-check and run the test suite
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
 	$(BIN)/python -m pytest -m slow -s

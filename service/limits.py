@@ -35,24 +35,17 @@ class RateLimiter:
         self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
 
-    def check(self, name: str) -> None:
-        """Raises: TooManyRequests when the bucket is empty."""
-        self._take(name, 0.0)
-
     def take(self, name: str) -> None:
         """Take a token out of the bucket.
 
         Raises: TooManyRequests when it is empty.
         """
-        self._take(name, 1.0)
-
-    def _take(self, name: str, tokens: float) -> None:
         if self._per_second == 0:
             return
         with self._lock:
             bucket = self._filled(name)
             if bucket.tokens >= 1.0:
-                bucket.tokens -= tokens
+                bucket.tokens -= 1.0
                 return
             missing = 1.0 - bucket.tokens
         raise TooManyRequests(math.ceil(missing / self._per_second))

@@ -166,12 +166,11 @@ def _signed_in(request: Request, parts: Parts) -> KnownKey:
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise Unauthenticated("send the API key as 'Authorization: Bearer snug_...'")
-    address = _address(request)
-    parts.failed_sign_ins.check(address)
     with parts.database.read() as session:
         key = auth.look_up(session, secret.strip())
     if key is None or key.refused is not None:
-        parts.failed_sign_ins.take(address)
+        # Good keys from the same address, which may be a proxy's, are let in all the same.
+        parts.failed_sign_ins.take(_address(request))
         raise Unauthenticated(key.refused or "" if key else "this API key is unknown")
     parts.calls.take(key.id)
     if key.is_use_stale:

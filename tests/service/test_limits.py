@@ -38,15 +38,6 @@ def test_a_bucket_is_emptied_and_fills_again(clock: Clock) -> None:
         limiter.take("a")
 
 
-def test_looking_takes_nothing(clock: Clock) -> None:
-    limiter = RateLimiter(1.0, 1, clock=clock)
-    for _ in range(3):
-        limiter.check("a")
-    limiter.take("a")
-    with pytest.raises(TooManyRequests):
-        limiter.check("a")
-
-
 def test_without_a_rate_nothing_is_limited(clock: Clock) -> None:
     limiter = RateLimiter(0.0, 0, clock=clock)
     for _ in range(1000):
