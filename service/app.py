@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,7 +26,6 @@ from service.api import (
     webhooks,
 )
 from service.api.dependencies import Parts
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
@@ -34,7 +34,11 @@ from service.limits import RateLimiter
 from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
+from service.store.opening import open_store
+from service.store.protocol import StoreUnavailable
 from service.webhook_sender import WebhookSender
+
+logger = logging.getLogger(__name__)
 
 # Of one address with keys that are none: each costs a look into the database.
 FAILED_SIGN_INS_PER_SECOND = 1.0
@@ -90,7 +94,7 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
     return Parts(
         settings=settings,
         database=Database(settings.database_url),
-        store=FilesystemArtifactStore(settings.blobs_dir),
+        store=open_store(settings),
         queue=queue or CeleryQueue(settings),
         notifier=Notifier(),
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
@@ -102,6 +106,7 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     settings = parts.settings
+    await run_in_threadpool(_check_store, parts)
     dispatcher = Dispatcher(
         parts.database,
         parts.queue,
@@ -119,3 +124,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if isinstance(parts.queue, CeleryQueue):
             parts.queue.close()
         parts.database.dispose()
+
+
+def _check_store(parts: Parts) -> None:
+    """Tell the operator at once; whoever needs it meanwhile is told to come back."""
+    try:
+        parts.store.check()
+    except StoreUnavailable as error:
+        logger.error("files cannot be stored or read: %s", error)

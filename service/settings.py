@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +19,14 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".snugnet")
     database_url: str = ""
     broker_url: str = ""
+    artifacts_url: str = ""
+    """Where files are kept: `s3://bucket/prefix`, `file:///folder`, or a folder of `data_dir`."""
+    s3_endpoint_url: str | None = None
+    """Of an S3-compatible server; credentials come by the standard AWS_* variables."""
+    cache_bytes: int = Field(default=10 * 1024**3, gt=0)
+    """Copies of files from S3 that a machine keeps at most, beside those in use."""
+    reserve_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """What files must leave free on a disk, for the database and the logs."""
 
     step_seconds: float = Field(default=45.0, gt=0)
     """A slice of training ends with a checkpoint after this time."""
@@ -28,6 +37,8 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(default=5.0, gt=0)
     retry_backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the second attempt of a step; doubled for each further one."""
+    put_off_seconds: float = Field(default=30.0, ge=0)
+    """How long a step waits for a store that is full or away; the attempt does not count."""
 
     calls_per_second: int = Field(default=300, ge=0)
     """Of one API key at one API process, twice as many at once; 0 is any number."""
@@ -49,6 +60,17 @@ class Settings(BaseSettings):
     search_workers: int = Field(default=1, ge=1, le=256)
     """Into how many parts the evaluations of a generation are cut, for as many workers; the same
     networks are found whatever it is."""
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _check_artifacts_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        is_place = (parts.scheme == "s3" and parts.netloc) or (
+            parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        )
+        if url and not is_place:
+            raise ValueError(f"must be s3://bucket/prefix or file:///folder, got {url!r}")
+        return url
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

@@ -23,11 +23,11 @@ from search.data.dataset import (
 from search.errors import InvalidInput
 from search.model.checkpoint import check_file_names, check_model_folder
 from search.shape import ModelShape
-from service.artifacts import ArtifactStore
 from service.db import epoch_now
 from service.models import ArtifactRow, Upload, UploadFile
 from service.problems import Conflict, NotFound
 from service.schemas import NewUpload
+from service.store.protocol import ArtifactStore
 
 MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".md")
 MODEL_KINDS = ("model", "teacher")

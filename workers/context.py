@@ -28,7 +28,6 @@ from service import (
     steps,
     warm_start,
 )
-from service.artifacts import ArtifactStore
 from service.db import Database
 from service.device_schemas import OnboardingSpec
 from service.devices import DeviceInfo, find_device
@@ -40,6 +39,8 @@ from service.jobs import get_job
 from service.models import Job
 from service.settings import Settings
 from service.step_types import StepLease
+from service.store.protocol import ArtifactStore
+from service.store.space import check_room
 from service.uploads import files_of
 from workers.heartbeat import Abort, AbortReason
 
@@ -139,6 +140,13 @@ class JobContext:
     def put_blob(self, path: Path) -> str:
         """Store a file and return its SHA-256."""
         return self.store.put(path)
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Before work whose result could not be written: the step is put off instead.
+
+        Raises: StoreFull.
+        """
+        check_room(self.scratch, needed_bytes, self.settings.reserve_bytes)
 
     def blob(self, sha256: str) -> Path:
         """A file with the blob's content, for reading only."""

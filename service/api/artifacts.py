@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 
+from service.api.content import blob_response
 from service.api.dependencies import ArtifactsReader, BlobsReader, Service
-from service.api.etags import matches
 from service.artifacts import get_artifact
-from service.problems import NotFound
+from service.problems import NotFound, described
 
 router = APIRouter(prefix="/v1", tags=["artifacts"])
 
+CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "the whole file"},
+    206: {"content": {"application/octet-stream": {}}, "description": "the range asked for"},
+    304: {"description": "the caller has it: `If-None-Match` names it"},
+    **described(416),
+}
 
-@router.get("/artifacts/{artifact_id}/content", response_class=FileResponse)
+
+@router.get(
+    "/artifacts/{artifact_id}/content", response_class=Response, responses=CONTENT_RESPONSES
+)
 def content(
     artifact_id: str, request: Request, parts: Service, caller: ArtifactsReader
 ) -> Response:
-    """The file; ranges and `If-None-Match` are answered."""
+    """The file, or a `Range` of it; its entity tag is its SHA-256."""
     with caller.database.read() as session:
         row = get_artifact(session, artifact_id)
     if row is None:
         raise NotFound("artifact", artifact_id)
-    path = parts.store.path(row.sha256)
-    return _file_response(request, path, row.sha256, row.media_type, row.name)
+    return blob_response(
+        request,
+        parts.store,
+        row.sha256,
+        size_bytes=row.size_bytes,
+        media_type=row.media_type,
+        filename=row.name.rsplit("/", 1)[-1],
+    )
 
 
-@router.get("/blobs/{sha256}", response_class=FileResponse)
+@router.get("/blobs/{sha256}", response_class=Response, responses=CONTENT_RESPONSES)
 def blob(sha256: str, request: Request, parts: Service, _caller: BlobsReader) -> Response:
-    path = parts.store.path(sha256)
-    return _file_response(request, path, sha256, "application/octet-stream", sha256)
-
-
-def _file_response(
-    request: Request, path: Path, sha256: str, media_type: str, name: str
-) -> Response:
-    headers = {
-        "ETag": f'"sha256-{sha256}"',
-        # The content belongs to its hash, but the caller's right to it may end.
-        "Cache-Control": "private, no-cache",
-    }
-    # Starlette leaves this header to the application.
-    if matches(request.headers.get("If-None-Match", ""), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    filename = name.rsplit("/", 1)[-1]
-    return FileResponse(path, media_type=media_type, headers=headers, filename=filename)
+    """What an agent is to measure."""
+    size_bytes = parts.store.size_bytes(sha256)
+    return blob_response(request, parts.store, sha256, size_bytes=size_bytes)

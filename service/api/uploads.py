@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from search.errors import InvalidInput
-from service import uploads
+from service import problems, uploads
 from service.api.dependencies import Caller, Parts, Service, UploadsReader, UploadsWriter
 from service.models import Upload as UploadRow
 from service.models import UploadFile
@@ -41,14 +41,14 @@ def get(upload_id: str, parts: Service, caller: UploadsReader) -> Upload:
         return _to_upload(session, parts, uploads.get_upload(session, upload_id))
 
 
-@router.put("/{upload_id}/files/{name}", status_code=204)
+@router.put("/{upload_id}/files/{name}", status_code=204, responses=problems.described(507))
 async def receive(
     upload_id: str, name: str, request: Request, parts: Service, caller: UploadsWriter
 ) -> Response:
     """The file's bytes, streamed; they must have the size and the hash that were declared."""
     file = await run_in_threadpool(_expected_file, caller, upload_id, name)
     with ExitStack() as stack:
-        writer = stack.enter_context(parts.store.receive())
+        writer = stack.enter_context(parts.store.receive(file.size_bytes))
         async for chunk in _in_pieces(request):
             if writer.size_bytes + len(chunk) > file.size_bytes:
                 raise InvalidInput(name, f"has more than the declared {file.size_bytes} bytes")

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.artifacts import FilesystemArtifactStore, record_artifacts
+from service.artifacts import record_artifacts
 from service.client import Client, Corrupted
 from service.db import Database
 from service.step_types import NewArtifact
+from service.store.filesystem import FilesystemStore
 from tests.service.helpers import create_job
 
 CONTENT = {"onnx/model.onnx": b"a winner", "metrics.json": b"{}"}
 
 
 @pytest.fixture
-def job_id(database: Database, store: FilesystemArtifactStore) -> str:
+def job_id(database: Database, store: FilesystemStore) -> str:
     job_id = create_job(database)
     new = [
         NewArtifact(
@@ -64,7 +65,7 @@ def test_download_repairs_what_is_damaged_and_keeps_what_is_there(
 
 
 def test_content_that_is_not_what_was_announced_is_never_kept(
-    client: Client, job_id: str, store: FilesystemArtifactStore, tmp_path: Path
+    client: Client, job_id: str, store: FilesystemStore, tmp_path: Path
 ) -> None:
     artifact = next(a for a in client.artifacts(job_id) if a.name == "metrics.json")
     blob = store.path(artifact.sha256)
@@ -77,7 +78,7 @@ def test_content_that_is_not_what_was_announced_is_never_kept(
 
 
 def test_a_name_that_leaves_the_folder_is_refused(
-    client: Client, database: Database, store: FilesystemArtifactStore, tmp_path: Path
+    client: Client, database: Database, store: FilesystemStore, tmp_path: Path
 ) -> None:
     job_id = create_job(database)
     evil = NewArtifact(
@@ -88,20 +89,6 @@ def test_a_name_that_leaves_the_folder_is_refused(
     with pytest.raises(Corrupted, match="unsafe file name"):
         client.download(job_id, tmp_path / "a" / "b")
     assert not (tmp_path / "evil").exists()
-
-
-def test_ranges_and_unchanged_content_are_answered(
-    client: Client, http: TestClient, job_id: str
-) -> None:
-    artifact = next(a for a in client.artifacts(job_id) if a.name == "onnx/model.onnx")
-    url = f"/v1/artifacts/{artifact.id}/content"
-    whole = http.get(url)
-    assert whole.headers["etag"] == f'"sha256-{artifact.sha256}"'
-    assert 'filename="model.onnx"' in whole.headers["content-disposition"]
-    part = http.get(url, headers={"Range": "bytes=2-4"})
-    assert (part.status_code, part.content) == (206, b"win")
-    again = http.get(url, headers={"If-None-Match": whole.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
 
 
 def test_an_unknown_artifact_or_blob(http: TestClient) -> None:

@@ -10,10 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from service.artifacts import FilesystemArtifactStore
 from service.client import Client, Conflict, NotFound, Rejected
 from service.db import Database
 from service.models import Device
+from service.store.filesystem import FilesystemStore
 from tests.service.helpers import (
     create_measuring_job,
     job_of,
@@ -86,7 +86,7 @@ def test_an_unknown_device_gets_no_work(client: Client) -> None:
 
 
 def test_a_blob_is_fetched_by_its_hash(
-    client: Client, store: FilesystemArtifactStore, tmp_path: Path
+    client: Client, store: FilesystemStore, tmp_path: Path
 ) -> None:
     sha256 = store.put_bytes(b"network")
     path = client.download_blob(sha256, tmp_path / "new" / "network.onnx")

@@ -34,3 +34,16 @@ def test_ids_tell_their_kind_and_differ() -> None:
     ids = {new_id("job") for _ in range(100)}
     assert len(ids) == 100
     assert all(len(id_) == len("job_") + 16 and id_.startswith("job_") for id_ in ids)
+
+
+@pytest.mark.parametrize("url", ["", "s3://bucket", "s3://bucket/some/prefix", "file:///folder"])
+def test_files_are_kept_in_a_folder_or_a_bucket(url: str) -> None:
+    assert Settings(artifacts_url=url).artifacts_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "bucket", "file://host/folder", "gs://bucket", "/folder"]
+)
+def test_other_places_for_files_are_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must be s3://bucket/prefix or file:///folder"):
+        Settings(artifacts_url=url)

@@ -17,10 +17,10 @@ from predictors.runtimes.onnx_file import onnx_file
 from predictors.spec import MeasuringResult, NetworkSpec
 from search.space import SubnetConfig
 from service import measurement_jobs
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.models import Device
 from service.settings import Settings
+from service.store.filesystem import FilesystemStore
 from tests.service.measuring import SHAPE, measuring_spec
 from tests.workers.agents import (
     NAME,
@@ -72,7 +72,7 @@ def test_the_agent_registers_measures_and_reports(database: Database) -> None:
 
 @pytest.mark.usefixtures("agent")
 def test_a_finished_file_comes_from_the_store(
-    database: Database, store: FilesystemArtifactStore, tmp_path: Path
+    database: Database, store: FilesystemStore, tmp_path: Path
 ) -> None:
     subnet = SubnetConfig.full(SHAPE, "int8")
     path = onnx_file(Network(key="t0", shape=SHAPE, folder=tmp_path, subnet=subnet))

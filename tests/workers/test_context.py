@@ -12,10 +12,10 @@ from predictors.rows import LatencyRow
 from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput
 from service import events, measurement_jobs
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.settings import Settings
 from service.step_types import LeaseLost, StepLease
+from service.store.filesystem import FilesystemStore
 from tests.service.helpers import (
     claimed,
     create_device,
@@ -37,7 +37,7 @@ def make_context(
     return JobContext(
         database=database,
         settings=settings,
-        store=FilesystemArtifactStore(settings.blobs_dir),
+        store=FilesystemStore(settings.blobs_dir),
         lease=lease,
         abort=Abort(),
         scratch=scratch,

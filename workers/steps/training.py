@@ -109,6 +109,7 @@ class StageSlices:
 
     def _go_on(self, run: TrainingRun, memory: Memory | None, known: StageTraining) -> None:
         run.load(self._ctx.blob(known.run))
+        _check_room(self._ctx, known.run)
         if memory is not None and known.memory is not None:
             memory.restore(load_file(self._ctx.blob(known.memory)))
 
@@ -157,6 +158,7 @@ def run_slice(
         if checkpoint.stale is not None:
             ctx.store.delete(checkpoint.stale)
         run.load(ctx.blob(checkpoint.current))
+        _check_room(ctx, checkpoint.current)
     run.advance(losses_at, should_stop=_stopper(ctx, run, progress))
     ctx.check_abort()
     path = ctx.scratch / "checkpoint.safetensors"
@@ -171,6 +173,11 @@ def without_checkpoint(ctx: JobContext, state: State) -> State:
     for sha256 in {state.checkpoint.current, state.checkpoint.stale} - {None}:
         ctx.store.delete(str(sha256))
     return state.updated(checkpoint=None)
+
+
+def _check_room(ctx: JobContext, checkpoint: str) -> None:
+    """For the next one: as it is written, and as it is stored."""
+    ctx.check_room(2 * ctx.blob(checkpoint).stat().st_size)
 
 
 def _stopper(
