@@ -26,6 +26,7 @@ from service.api import (
     webhooks,
 )
 from service.api.dependencies import Parts
+from service.collector import Collector
 from service.db import Database
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
@@ -114,11 +115,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         drift_check_hours=settings.drift_check_hours,
     )
     sender = WebhookSender(parts.database, settings.webhook_private_hosts)
+    collector = Collector(parts.database, parts.store, settings)
     dispatcher.start()
     sender.start()
+    collector.start()
     try:
         yield
     finally:
+        collector.stop()
         await run_in_threadpool(dispatcher.stop)
         await run_in_threadpool(sender.stop)
         if isinstance(parts.queue, CeleryQueue):

@@ -49,6 +49,18 @@ class Settings(BaseSettings):
     drift_check_hours: float = Field(default=24.0, ge=0)
     """How often the anchors of a device that is online are measured again; 0 is never."""
 
+    gc_hours: float = Field(default=24.0, ge=0)
+    """How often what nobody needs is deleted (`snugnet gc`); 0 is never."""
+    gc_grace_hours: float = Field(default=24.0, ge=0)
+    """Files that no row knows are left alone for so long: they may be on their way."""
+    keep_succeeded_days: float = Field(default=30.0, ge=0)
+    """A job that succeeded keeps its checkpoints for so long; 0 is for ever. Afterwards it cannot
+    be extended, and its supernet cannot be searched again; its artifacts stay."""
+    keep_unfinished_days: float = Field(default=30.0, ge=0)
+    """The same of a job that failed or was cancelled; afterwards it cannot be tried again."""
+    keep_deliveries_days: float = Field(default=30.0, ge=0)
+    """The log of a webhook shows what was delivered, or given up, for so long; 0 is for ever."""
+
     step_handlers: dict[str, str] = Field(default_factory=dict)
     """Step kind -> `module:function`, over the built-in table."""
     quiet_lock: Path | None = None

@@ -6,10 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service import blobs
 from service.api.content import blob_response
 from service.api.dependencies import ArtifactsReader, BlobsReader, Service
 from service.artifacts import get_artifact
 from service.problems import NotFound, described
+from service.store.protocol import check_name
 
 router = APIRouter(prefix="/v1", tags=["artifacts"])
 
@@ -45,5 +47,8 @@ def content(
 @router.get("/blobs/{sha256}", response_class=Response, responses=CONTENT_RESPONSES)
 def blob(sha256: str, request: Request, parts: Service, _caller: BlobsReader) -> Response:
     """What an agent is to measure."""
+    with parts.database.read() as session:
+        if not blobs.is_visible(session, check_name(sha256)):
+            raise NotFound("blob", sha256)
     size_bytes = parts.store.size_bytes(sha256)
     return blob_response(request, parts.store, sha256, size_bytes=size_bytes)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from search.errors import SnugnetError
-from service.cli import devices, jobs, keys, local
+from service.cli import devices, garbage, jobs, keys, local
 from service.cli.errors import exit_code, report
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command()(jobs.download)
 app.add_typer(devices.app, name="devices")
 app.command()(local.agent)
 app.add_typer(keys.app, name="keys")
+app.command("gc")(garbage.collect)
 
 
 def run() -> None:

@@ -16,7 +16,7 @@ from service.queue import InMemoryQueue
 from service.settings import Settings
 from service.step_types import NewArtifact, NewStep, StepResult
 from service.store.opening import open_store
-from service.store.protocol import ArtifactStore, StoreUnavailable
+from service.store.protocol import StoreUnavailable
 from tests.s3_server import S3Server
 from tests.service.helpers import create_job, job_of, open_step, steps_of
 from tests.service.serving import serving
@@ -42,13 +42,10 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"put_off_seconds": 0.0})
 
 
-def run_open_step(
-    settings: Settings, database: Database, job_id: str, store: ArtifactStore | None = None
-) -> str:
+def run_open_step(settings: Settings, database: Database, job_id: str) -> str:
     """As a worker of its own does."""
-    worker = StepRunner(
-        settings, database=database, queue=InMemoryQueue(), store=store or open_store(settings)
-    )
+    store = open_store(settings)
+    worker = StepRunner(settings, database=database, queue=InMemoryQueue(), store=store)
     return worker.run(open_step(database, job_id).id, "test:1:task")
 
 
@@ -107,9 +104,9 @@ def files_limited_to(size_bytes: int) -> Iterator[None]:
 
 
 def put_much(ctx: JobContext) -> StepResult:
-    """Whose database fits on the disk, but not its result."""
+    """The database still fits on the disk, the step's file does not."""
     with files_limited_to(100_000):
-        ctx.store.put_bytes(WEIGHTS)
+        open_store(ctx.settings).put_bytes(WEIGHTS)
     return StepResult(result={})
 
 

@@ -156,7 +156,7 @@ def run_slice(
     set_threads(ctx)
     if checkpoint is not None:
         if checkpoint.stale is not None:
-            ctx.store.delete(checkpoint.stale)
+            ctx.drop_blob(checkpoint.stale)
         run.load(ctx.blob(checkpoint.current))
         _check_room(ctx, checkpoint.current)
     run.advance(losses_at, should_stop=_stopper(ctx, run, progress))
@@ -171,7 +171,7 @@ def without_checkpoint(ctx: JobContext, state: State) -> State:
     if state.checkpoint is None:
         return state
     for sha256 in {state.checkpoint.current, state.checkpoint.stale} - {None}:
-        ctx.store.delete(str(sha256))
+        ctx.drop_blob(str(sha256))
     return state.updated(checkpoint=None)
 
 
