@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 
 from service.db import Database
 from service.models import ArtifactRow, BlobReference, BlobRow, Job, Upload, UploadFile
-from service.store.digest import Digest
-from service.store.protocol import ArtifactStore
+from service.store.digest import Digest, HashingWriter
+from service.store.protocol import ArtifactStore, BlobDamaged
 
 SHA256 = re.compile(r'"([0-9a-f]{64})"')
 
@@ -61,6 +61,26 @@ def adopt(session: Session, job_id: str, from_job_id: str, hashes: Iterable[str]
     take_all(session, shared)
     for sha256 in sorted(shared):
         _add_reference(session, job_id, sha256)
+
+
+def digest(database: Database, store: ArtifactStore, sha256: str) -> Digest:
+    """As it was noted when the blob arrived; of one that is older than such notes, from its
+    content.
+
+    Raises: BlobNotFound, BlobDamaged.
+    """
+    with database.read() as session:
+        row = session.get(BlobRow, sha256)
+    if row is not None and row.size_bytes is not None and row.chunks is not None:
+        return Digest(sha256=sha256, size_bytes=row.size_bytes, chunks=tuple(row.chunks))
+    writer = HashingWriter()
+    for piece in store.open_range(sha256, 0, store.size_bytes(sha256)):
+        writer.write(piece)
+    if writer.sha256 != sha256:
+        raise BlobDamaged(f"the content of {sha256} is {writer.sha256}")
+    with database.write() as session:
+        describe(session, writer.digest)
+    return writer.digest
 
 
 def hashes_in(data: Any) -> set[str]:

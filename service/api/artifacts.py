@@ -8,9 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from service import blobs
 from service.api.content import blob_response
-from service.api.dependencies import ArtifactsReader, BlobsReader, Service
+from service.api.dependencies import ArtifactsReader, BlobsReader, Caller, Service
 from service.artifacts import get_artifact
+from service.models import ArtifactRow
 from service.problems import NotFound, described
+from service.schemas import ArtifactDigests
+from service.store.digest import CHUNK_BYTES
 from service.store.protocol import check_name
 
 router = APIRouter(prefix="/v1", tags=["artifacts"])
@@ -30,10 +33,7 @@ def content(
     artifact_id: str, request: Request, parts: Service, caller: ArtifactsReader
 ) -> Response:
     """The file, or a `Range` of it; its entity tag is its SHA-256."""
-    with caller.database.read() as session:
-        row = get_artifact(session, artifact_id)
-    if row is None:
-        raise NotFound("artifact", artifact_id)
+    row = _find(caller, artifact_id)
     return blob_response(
         request,
         parts.store,
@@ -44,11 +44,32 @@ def content(
     )
 
 
+@router.get("/artifacts/{artifact_id}/digests")
+def digests(artifact_id: str, parts: Service, caller: ArtifactsReader) -> ArtifactDigests:
+    """SHA-256 of the file and of each 8 MiB of it: a download that breaks off goes on from the
+    last chunk that is right."""
+    found = blobs.digest(parts.database, parts.store, _find(caller, artifact_id).sha256)
+    return ArtifactDigests(
+        sha256=found.sha256,
+        size_bytes=found.size_bytes,
+        chunk_bytes=CHUNK_BYTES,
+        chunks=list(found.chunks),
+    )
+
+
 @router.get("/blobs/{sha256}", response_class=Response, responses=CONTENT_RESPONSES)
-def blob(sha256: str, request: Request, parts: Service, _caller: BlobsReader) -> Response:
-    """What an agent is to measure."""
-    with parts.database.read() as session:
+def blob(sha256: str, request: Request, parts: Service, caller: BlobsReader) -> Response:
+    """What an agent is to measure; another tenant's is not there."""
+    with caller.database.read() as session:
         if not blobs.is_visible(session, check_name(sha256)):
             raise NotFound("blob", sha256)
     size_bytes = parts.store.size_bytes(sha256)
     return blob_response(request, parts.store, sha256, size_bytes=size_bytes)
+
+
+def _find(caller: Caller, artifact_id: str) -> ArtifactRow:
+    with caller.database.read() as session:
+        row = get_artifact(session, artifact_id)
+    if row is None:
+        raise NotFound("artifact", artifact_id)
+    return row

@@ -6,10 +6,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.artifacts import record_artifacts
+from service.auth import create_key
 from service.client import Client, Corrupted
 from service.db import Database
 from service.step_types import NewArtifact
 from service.store.filesystem import FilesystemStore
+from service.tenants import create_tenant
 from tests.service.helpers import create_job
 
 CONTENT = {"onnx/model.onnx": b"a winner", "metrics.json": b"{}"}
@@ -96,3 +98,26 @@ def test_an_unknown_artifact_or_blob(http: TestClient) -> None:
     assert http.get(f"/v1/blobs/{'0' * 64}").json()["code"] == "not_found"
     assert http.get("/v1/blobs/..%2Fsnugnet.db").status_code == 404
     assert http.get("/v1/blobs/xyz").status_code == 422
+
+
+def test_another_tenant_gets_neither_file_nor_digests_nor_blob(
+    client: Client, http: TestClient, database: Database, job_id: str
+) -> None:
+    artifact = client.artifacts(job_id)[0]
+    urls = (
+        f"/v1/artifacts/{artifact.id}/content",
+        f"/v1/artifacts/{artifact.id}/digests",
+        f"/v1/blobs/{artifact.sha256}",
+    )
+    assert [http.get(url).status_code for url in urls] == [200, 200, 200]
+    everybody = Database(database.url)
+    with everybody.write() as session:
+        other = create_key(session, "other", tenant_id=create_tenant(session, "other").id)
+    everybody.dispose()
+    theirs = {"Authorization": f"Bearer {other}"}
+    assert [http.get(url, headers=theirs).status_code for url in urls] == [404, 404, 404]
+    # To announce a file is not to have it.
+    file = {"name": "d.csv", "size_bytes": artifact.size_bytes, "sha256": artifact.sha256}
+    body = {"kind": "dataset", "files": [file]}
+    assert http.post("/v1/uploads", json=body, headers=theirs).status_code == 201
+    assert http.get(urls[2], headers=theirs).status_code == 404

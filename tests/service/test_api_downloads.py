@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service import blobs
 from service.artifacts import record_artifacts
 from service.db import Database
 from service.settings import Settings
@@ -161,6 +163,38 @@ def test_a_file_whose_blob_is_gone_is_not_found(
     store.delete(blob.sha256)
     answer = http.get(url)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_the_digests_are_of_the_file_and_of_each_8_mib(
+    http: TestClient, database: Database, store: ArtifactStore
+) -> None:
+    content = CONTENT * 6
+    url = recorded(database, store, content).replace("/content", "/digests")
+    expected: dict[str, Any] = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+        "chunk_bytes": 8388608,
+        "chunks": [
+            hashlib.sha256(content[start : start + 8388608]).hexdigest()
+            for start in range(0, len(content), 8388608)
+        ],
+    }
+    assert len(expected["chunks"]) == 3
+    assert http.get(url).json() == expected
+    with database.write() as session:
+        blobs.take(session, expected["sha256"])
+    assert http.get(url).json() == expected
+    store.delete(expected["sha256"])
+    assert http.get(url).json() == expected  # noted meanwhile
+
+
+def test_the_digests_of_what_is_not_there_are_not_found(
+    http: TestClient, url: str, store: ArtifactStore
+) -> None:
+    (blob,) = store.list_blobs()
+    store.delete(blob.sha256)
+    assert http.get(url.replace("/content", "/digests")).status_code == 404
+    assert http.get("/v1/artifacts/art_x/digests").status_code == 404
 
 
 def test_an_upload_arrives_in_either_store(http: TestClient, store: ArtifactStore) -> None:
