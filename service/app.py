@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,7 +28,7 @@ from service.api import (
     webhooks,
 )
 from service.api.dependencies import Parts
-from service.artifacts import FilesystemArtifactStore
+from service.collector import Collector
 from service.db import Database
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
@@ -38,7 +39,11 @@ from service.notifier import Notifier
 from service.queue import CeleryQueue, JobQueue
 from service.readiness import Readiness
 from service.settings import Settings
+from service.store.opening import open_store
+from service.store.protocol import StoreUnavailable
 from service.webhook_sender import WebhookSender
+
+logger = logging.getLogger(__name__)
 
 # Of one address with keys that are none: each costs a look into the database.
 FAILED_SIGN_INS_PER_SECOND = 1.0
@@ -107,7 +112,7 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
     return Parts(
         settings=settings,
         database=database,
-        store=FilesystemArtifactStore(settings.blobs_dir),
+        store=open_store(settings),
         queue=queue,
         notifier=Notifier(),
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
@@ -121,6 +126,7 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     settings = parts.settings
+    await run_in_threadpool(_check_store, parts)
     dispatcher = Dispatcher(
         parts.database,
         parts.queue,
@@ -128,15 +134,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         drift_check_hours=settings.drift_check_hours,
     )
     sender = WebhookSender(parts.database, settings.webhook_private_hosts)
-    if settings.runs_dispatcher:
-        dispatcher.start()
-        sender.start()
+    collector = Collector(parts.database, parts.store, settings)
+    background = (dispatcher, sender, collector) if settings.runs_dispatcher else ()
+    for thread in background:
+        thread.start()
     try:
         yield
     finally:
-        if settings.runs_dispatcher:
-            await run_in_threadpool(dispatcher.stop)
-            await run_in_threadpool(sender.stop)
+        for thread in reversed(background):
+            await run_in_threadpool(thread.stop)
         if isinstance(parts.queue, CeleryQueue):
             parts.queue.close()
         parts.database.dispose()
+
+
+def _check_store(parts: Parts) -> None:
+    """Tell the operator at once; whoever needs it meanwhile is told to come back."""
+    try:
+        parts.store.check()
+    except StoreUnavailable as error:
+        logger.error("files cannot be stored or read: %s", error)

@@ -7,10 +7,12 @@ import signal
 import threading
 
 from service import logs, metrics_server, tracing
+from service.collector import Collector
 from service.db import Database
 from service.dispatcher import Dispatcher
 from service.queue import CeleryQueue
 from service.settings import Settings
+from service.store.opening import open_store
 from service.webhook_sender import WebhookSender
 
 logger = logging.getLogger(__name__)
@@ -37,13 +39,15 @@ def serve(settings: Settings) -> None:
         poll_seconds=POLL_SECONDS,
     )
     sender = WebhookSender(database, settings.webhook_private_hosts)
+    collector = Collector(database, open_store(settings), settings)
+    background = (dispatcher, sender, collector)
     silence_limit_s = SILENT_ROUNDS * settings.reconcile_seconds + SILENCE_SECONDS
     metrics_server.start(settings, lambda: dispatcher.silent_s < silence_limit_s)
-    dispatcher.start()
-    sender.start()
+    for thread in background:
+        thread.start()
     logger.info("the dispatcher runs")
     stopping.wait()
-    dispatcher.stop()
-    sender.stop()
+    for thread in reversed(background):
+        thread.stop()
     queue.close()
     database.dispose()

@@ -131,16 +131,8 @@ def release(database: Database, reservation: Reservation) -> None:
         session.execute(delete(IdempotencyKey).where(*_held_by(reservation)))
 
 
-def delete_old(session: Session) -> int:
-    """Forget the keys of yesterday; how many."""
-    old = IdempotencyKey.created_at < epoch_now() - KEEP_SECONDS
-    gone = session.execute(
-        delete(IdempotencyKey)
-        .where(old)
-        .returning(IdempotencyKey.key)
-        .execution_options(synchronize_session=False)
-    )
-    return len(gone.all())
+def is_old_key() -> ColumnElement[bool]:
+    return IdempotencyKey.created_at < epoch_now() - KEEP_SECONDS
 
 
 def _check_answer(database: Database, key: str, request_sha256: str) -> None:

@@ -103,7 +103,7 @@ def retry(session: Session, job_id: str) -> Job | None:
     """Begin again with the steps and measurements that were open when the job ended.
 
     Raises:
-        WrongState: it has neither failed nor been cancelled.
+        WrongState: it has neither failed nor been cancelled, or has no checkpoints left.
         QuotaExceeded: as many jobs as are allowed are running.
     """
     _check_room(session, job_id, RETRIABLE)
@@ -113,11 +113,14 @@ def retry(session: Session, job_id: str) -> Job | None:
         "reason_message": None,
         "finished_at": None,
     }
-    if state := move_job(session, job_id, RETRIABLE, ended):
+    if state := move_job(session, job_id, RETRIABLE, ended, Job.swept_at.is_(None)):
         append_event(session, job_id, "state", "the job is tried again", {"state": state})
         _reopen(session, job_id)
         _set_going(session, job_id)
         return _fresh(session, job_id)
+    job = _fresh(session, job_id)
+    if job is not None and job.state in RETRIABLE:
+        raise WrongState("the job's checkpoints are gone, as it ended long ago; submit it anew")
     return _now_in(session, job_id, (), "tried again: it has neither failed nor been cancelled")
 
 

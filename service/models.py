@@ -94,6 +94,7 @@ class Upload(TenantOwned, Base):
 
 class UploadFile(Base):
     __tablename__ = "upload_files"
+    __table_args__ = (Index(None, "sha256"),)
 
     upload_id: Mapped[str] = mapped_column(
         ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
@@ -148,6 +149,7 @@ class Job(TenantOwned, Base):
     created_at: Mapped[float] = _created_at()
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+    swept_at: Mapped[float | None]  # when retention took its checkpoints
 
 
 class Step(Base):
@@ -338,6 +340,7 @@ class ArtifactRow(TenantOwned, Base):
     __table_args__ = (
         UniqueConstraint("job_id", "target_index", "name"),
         Index(None, "tenant_id"),
+        Index(None, "sha256"),
     )
 
     id: Mapped[str] = _id_column("art")
@@ -423,3 +426,27 @@ class WebhookDelivery(TenantOwned, Base):
     error: Mapped[str | None]  # of the last attempt
     created_at: Mapped[float] = _created_at()
     finished_at: Mapped[float | None]
+
+
+class BlobRow(Base):
+    """A file in the store, or one that is about to be. Whoever gives it a name or deletes it locks
+    its row first (`blobs.take`). It is no tenant's own: several may have the same bytes."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)  # None until it has arrived
+    chunks: Mapped[list[str] | None]  # SHA-256 of each 8 MiB
+    created_at: Mapped[float] = _created_at()
+
+
+class BlobReference(Base):
+    """A job needs a blob, be it for its next step only."""
+
+    __tablename__ = "blob_references"
+    __table_args__ = (Index(None, "sha256"),)
+
+    job_id: Mapped[str] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), primary_key=True)

@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
 from service import metrics
-from service.artifacts import BlobNotFound
 from service.schemas import FieldError, Problem
 from service.step_types import LeaseLost
+from service.store.protocol import BlobNotFound, StoreFull, StoreUnavailable
 from service.validation import field_errors
 
 MEDIA_TYPE = "application/problem+json"
@@ -110,14 +110,21 @@ class TooLarge(ProblemError):
     status = 413
 
 
-# For the OpenAPI document: what any route may answer.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": HTTPStatus(status).phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: what a route may answer beside what it should."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
     }
-    for status in (400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 500, 503)
-}
+
+
+RESPONSES = described(400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 500, 503)
+"""What any route may answer."""
+RETRY_SECONDS = 30
+"""After which a store that is full or away is worth another try."""
 
 
 def install(app: FastAPI) -> None:
@@ -126,6 +133,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(SnugnetError, _on_snugnet_error)
     app.add_exception_handler(BlobNotFound, _on_missing_blob)
+    app.add_exception_handler(StoreUnavailable, _on_unavailable_store)
     app.add_exception_handler(Exception, _on_unexpected)
     _describe(app)
 
@@ -230,6 +238,20 @@ async def _on_snugnet_error(request: Request, error: Exception) -> Response:
 
 async def _on_missing_blob(request: Request, error: Exception) -> Response:
     return problem_response(request, 404, NotFound.code, f"there is no blob {str(error)!r}")
+
+
+async def _on_unavailable_store(request: Request, error: Exception) -> Response:
+    """The log has the cause, which may name buckets and folders."""
+    logger.error("request %s found the store unavailable: %s", request.state.request_id, error)
+    if isinstance(error, StoreFull):
+        return problem_response(request, 507, "store_full", "there is no room for more files")
+    return problem_response(
+        request,
+        503,
+        "store_unavailable",
+        "files cannot be stored or read at the moment",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

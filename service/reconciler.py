@@ -37,7 +37,7 @@ def reconcile(database: Database, reconcile_seconds: float) -> int:
         stopping = session.execute(
             select(Job.id, Job.state).where(Job.state.in_(("cancelling", "pausing")))
         ).all()
-        has_old_rows = session.execute(select(exists().where(_is_old()))).scalar()
+        has_old_rows = session.execute(select(exists().where(is_old_wakeup()))).scalar()
     num_healed = 0
     for step_id in overdue:
         with database.write() as session:
@@ -58,7 +58,7 @@ def reconcile(database: Database, reconcile_seconds: float) -> int:
         num_healed += _finish(database, job_id, finish)
     if has_old_rows:
         with database.write() as session:
-            session.execute(delete(OutboxRow).where(_is_old()))
+            session.execute(delete(OutboxRow).where(is_old_wakeup()))
     return num_healed
 
 
@@ -139,5 +139,5 @@ def _finish(database: Database, job_id: str, finish: Callable[[Session, str], bo
         return finish(session, job_id)
 
 
-def _is_old() -> ColumnElement[bool]:
+def is_old_wakeup() -> ColumnElement[bool]:
     return OutboxRow.sent_at < epoch_now() - KEEP_SENT_SECONDS

@@ -226,6 +226,16 @@ class Artifact(Answer):
     created_at: float
 
 
+class ArtifactDigests(Answer):
+    """By which a download is checked: as a whole, and in chunks of `chunk_bytes`, the last of
+    which may be shorter."""
+
+    sha256: str
+    size_bytes: int
+    chunk_bytes: int
+    chunks: list[str]
+
+
 class ArtifactPage(Answer):
     items: list[Artifact]
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -47,9 +48,18 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".snugnet")
     database_url: str = Field(default="", repr=False)
     broker_url: str = Field(default="", repr=False)
+    artifacts_url: str = ""
+    """Where files are kept: `s3://bucket/prefix`, `file:///folder`, or a folder of `data_dir`."""
+    s3_endpoint_url: str | None = None
+    """Of an S3-compatible server; credentials come by the standard AWS_* variables."""
+    cache_bytes: int = Field(default=10 * 1024**3, gt=0)
+    """Copies of files from S3 that a machine keeps at most, beside those in use."""
+    reserve_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """What files must leave free on a disk, for the database and the logs."""
 
     runs_dispatcher: bool = True
-    """The API sends wake-ups and webhooks itself; not where `snugnet dispatcher` does."""
+    """The API sends wake-ups and webhooks, and collects garbage, itself; not where `snugnet
+    dispatcher` does."""
 
     step_seconds: float = Field(default=45.0, gt=0)
     """A slice of training ends with a checkpoint after this time."""
@@ -60,6 +70,8 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(default=5.0, gt=0)
     retry_backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the second attempt of a step; doubled for each further one."""
+    put_off_seconds: float = Field(default=30.0, ge=0)
+    """How long a step waits for a store that is full or away; the attempt does not count."""
 
     calls_per_second: int = Field(default=300, ge=0)
     """Of one API key at one API process, twice as many at once; 0 is any number."""
@@ -69,6 +81,18 @@ class Settings(BaseSettings):
 
     drift_check_hours: float = Field(default=24.0, ge=0)
     """How often the anchors of a device that is online are measured again; 0 is never."""
+
+    gc_hours: float = Field(default=24.0, ge=0)
+    """How often what nobody needs is deleted (`snugnet gc`); 0 is never."""
+    gc_grace_hours: float = Field(default=24.0, ge=0)
+    """Files that no row knows are left alone for so long: they may be on their way."""
+    keep_succeeded_days: float = Field(default=30.0, ge=0)
+    """A job that succeeded keeps its checkpoints for so long; 0 is for ever. Afterwards it cannot
+    be extended, and its supernet cannot be searched again; its artifacts stay."""
+    keep_unfinished_days: float = Field(default=30.0, ge=0)
+    """The same of a job that failed or was cancelled; afterwards it cannot be tried again."""
+    keep_deliveries_days: float = Field(default=30.0, ge=0)
+    """The log of a webhook shows what was delivered, or given up, for so long; 0 is for ever."""
 
     step_handlers: dict[str, str] = Field(default_factory=dict)
     """Step kind -> `module:function`, over the built-in table."""
@@ -101,6 +125,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _Files(settings_cls)
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _check_artifacts_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        is_place = (parts.scheme == "s3" and parts.netloc) or (
+            parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        )
+        if url and not is_place:
+            raise ValueError(f"must be s3://bucket/prefix or file:///folder, got {url!r}")
+        return url
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

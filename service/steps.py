@@ -205,6 +205,26 @@ def release(session: Session, lease: StepLease) -> None:
     _back_to_ready(session, lease, delay_seconds=0.0, attempts=Step.attempts - 1)
 
 
+def put_off(
+    session: Session, lease: StepLease, code: str, message: str, *, delay_seconds: float
+) -> None:
+    """Put a step back until something that is no fault of its own is put right, such as a full
+    disk: the attempt does not count, and the job's followers are told once."""
+    told = session.execute(select(Step.error).where(Step.id == lease.step_id)).scalar()
+    error = {"code": code, "message": message}
+    attempts = Step.attempts - 1
+    _back_to_ready(session, lease, delay_seconds=delay_seconds, attempts=attempts, error=error)
+    if told is None or told.get("code") != code:
+        append_event(
+            session,
+            lease.job_id,
+            "waiting",
+            f"{lease.kind} waits: {message}",
+            {"step": lease.step_id, "kind": lease.kind, "code": code},
+            level="warning",
+        )
+
+
 def cancel(session: Session, lease: StepLease) -> None:
     """The holder stopped because its job is to be cancelled: now it is."""
     guard(session, lease)

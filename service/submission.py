@@ -19,7 +19,6 @@ from search.errors import BudgetUnreachable, InvalidInput
 from search.export.formats import FORMATS
 from search.shape import ModelShape
 from search.space import SearchSpace
-from service.artifacts import ArtifactStore
 from service.devices import find_device, list_devices
 from service.job_spec import JobSpec
 from service.models import Device as DeviceRow
@@ -27,6 +26,7 @@ from service.models import Upload
 from service.onboardings import check_space, identity_of
 from service.predictor_store import find_predictor
 from service.profiles import Profile, Profiles, profiles_of, space_of
+from service.store.protocol import ArtifactStore
 from service.teaching import check_teaching
 from service.uploads import check_model, files_of, read_labelled, ready_upload
 from service.warm_start import check_warm_start

@@ -18,9 +18,9 @@ from search.data.labels import in_order
 from search.errors import InvalidInput
 from search.model.checkpoint import TOKENIZER_FILE
 from search.shape import ModelShape
-from service.artifacts import ArtifactStore
 from service.compress_spec import teacher_of
 from service.job_spec import JobSpec
+from service.store.protocol import ArtifactStore
 from service.uploads import MODEL_KINDS, files_of, read_without_labels, ready_upload, teacher_facts
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, select
 from sqlalchemy.orm import Session
 
 from search.compress.teacher_facts import TeacherFacts, read_facts
@@ -23,11 +23,12 @@ from search.data.dataset import (
 from search.errors import InvalidInput
 from search.model.checkpoint import check_file_names, check_model_folder
 from search.shape import ModelShape
-from service.artifacts import ArtifactStore
+from service import blobs
 from service.db import epoch_now
-from service.models import ArtifactRow, Upload, UploadFile
+from service.models import Upload, UploadFile
 from service.problems import Conflict, NotFound
 from service.schemas import NewUpload
+from service.store.protocol import ArtifactStore
 
 MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".md")
 MODEL_KINDS = ("model", "teacher")
@@ -55,6 +56,7 @@ def create_upload(session: Session, new: NewUpload) -> Upload:
     upload = Upload(kind=new.kind, summary=summary)
     session.add(upload)
     session.flush()
+    blobs.take_all(session, (file.sha256 for file in new.files))
     session.add_all(UploadFile(upload_id=upload.id, **file.model_dump()) for file in new.files)
     session.flush()
     session.refresh(upload)
@@ -142,33 +144,23 @@ def ready_upload(session: Session, upload_id: str, field: str, *kinds: str) -> U
 
 
 def delete_upload(session: Session, upload_id: str) -> list[str]:
-    """Delete the rows; return the blobs that nothing names any more, to be dropped after the
+    """Delete the rows; return the blobs that had a name by them, for `delete_unnamed` after the
     commit."""
     hashes = [file.sha256 for file in files_of(session, upload_id)]
     session.execute(delete(UploadFile).where(UploadFile.upload_id == upload_id))
     session.execute(delete(Upload).where(Upload.id == upload_id))
     session.flush()
-    return [sha256 for sha256 in dict.fromkeys(hashes) if not is_named(session, sha256)]
+    return sorted(set(hashes))
+
+
+def is_abandoned() -> ColumnElement[bool]:
+    return and_(Upload.state == "open", Upload.created_at < epoch_now() - ABANDONED_SECONDS)
 
 
 def delete_abandoned(session: Session) -> list[str]:
     """Drop uploads that were begun and never finished."""
-    query = select(Upload.id).where(
-        Upload.state == "open", Upload.created_at < epoch_now() - ABANDONED_SECONDS
-    )
+    query = select(Upload.id).where(is_abandoned())
     return [sha256 for old in session.scalars(query) for sha256 in delete_upload(session, old)]
-
-
-def drop_blobs(store: ArtifactStore, hashes: Iterable[str]) -> None:
-    for sha256 in hashes:
-        store.delete(sha256)
-
-
-def is_named(session: Session, sha256: str) -> bool:
-    query = select(
-        exists().where(UploadFile.sha256 == sha256) | exists().where(ArtifactRow.sha256 == sha256)
-    )
-    return bool(session.execute(query).scalar_one())
 
 
 def _check_model_names(names: list[str]) -> None:

@@ -18,7 +18,12 @@ FIELD = "supernet_of"
 
 
 def trained_state(session: Session, job_id: str) -> dict[str, Any] | None:
-    """What a job's first step of search was given; None while its supernet is not trained."""
+    """What a job's first step of search was given; None while its supernet is not trained.
+
+    Raises: InvalidInput when it was, and is kept no more.
+    """
+    if session.scalar(select(Job.swept_at).where(Job.id == job_id)) is not None:
+        raise InvalidInput(FIELD, f"the supernet of {job_id} is gone, as it ended long ago")
     query = (
         select(Step.input)
         .where(Step.job_id == job_id, Step.kind == "search")

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from service import migrate
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.settings import Settings
+from service.store.filesystem import FilesystemStore
 from service.tenancy import DEFAULT_TENANT
+from tests import s3_server
+from tests.s3_server import S3Server
 
 
 @pytest.fixture(autouse=True)
@@ -64,5 +66,19 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(settings: Settings) -> FilesystemArtifactStore:
-    return FilesystemArtifactStore(settings.blobs_dir)
+def store(settings: Settings) -> FilesystemStore:
+    return FilesystemStore(settings.blobs_dir)
+
+
+@pytest.fixture(scope="session")
+def s3_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server.running_server(tmp_path_factory.mktemp("s3") / "server.log") as server:
+        yield server
+
+
+@pytest.fixture(name="s3_server")
+def _s3_server(s3_server_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """With credentials for it in the environment."""
+    for name, value in s3_server.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return s3_server_process

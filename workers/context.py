@@ -21,6 +21,7 @@ from predictors.rows import LatencyRow
 from search.errors import InvalidInput
 from search.shape import ModelShape
 from service import (
+    blobs,
     evaluations,
     measurement_jobs,
     measurements,
@@ -29,7 +30,6 @@ from service import (
     steps,
     warm_start,
 )
-from service.artifacts import ArtifactStore
 from service.db import Database
 from service.device_schemas import OnboardingSpec
 from service.devices import DeviceInfo, find_device
@@ -41,6 +41,9 @@ from service.jobs import get_job
 from service.models import Job
 from service.settings import Settings
 from service.step_types import StepLease
+from service.store.digest import digest_of
+from service.store.protocol import ArtifactStore
+from service.store.space import check_room
 from service.uploads import files_of
 from workers.heartbeat import Abort, AbortReason
 
@@ -70,7 +73,7 @@ class JobContext:
         self._abort = abort
         self._last_progress = -float("inf")
         self.settings = settings
-        self.store = store
+        self._store = store
         self.scratch = scratch
         self.job_id = lease.job_id
         self.step_id = lease.step_id
@@ -138,12 +141,30 @@ class JobContext:
     # --- files ------------------------------------------------------------------------------
 
     def put_blob(self, path: Path) -> str:
-        """Store a file and return its SHA-256."""
-        return self.store.put(path)
+        """Store a file for this job and return its SHA-256."""
+        digest = digest_of(path)
+        with self._guarded() as session:
+            blobs.refer(session, self.job_id, digest.sha256)
+        self._store.put(path, digest.sha256)
+        with self._database.write() as session:
+            blobs.describe(session, digest)
+        return digest.sha256
+
+    def drop_blob(self, sha256: str) -> None:
+        """This job needs it no more; it is deleted unless something else does."""
+        with self._guarded() as session:
+            blobs.drop(session, self._store, self.job_id, sha256)
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Before work whose result could not be written: the step is put off instead.
+
+        Raises: StoreFull.
+        """
+        check_room(self.scratch, needed_bytes, self.settings.reserve_bytes)
 
     def blob(self, sha256: str) -> Path:
         """A file with the blob's content, for reading only."""
-        return self.store.path(sha256)
+        return self._store.path(sha256)
 
     def upload_files(self, upload_id: str) -> dict[str, str]:
         """SHA-256 of each file of a finished upload, by name."""
@@ -196,11 +217,13 @@ class JobContext:
         return None
 
     def trained_state(self, job_id: str) -> dict[str, Any]:
-        """State of an earlier job as it was when its supernet had been trained."""
-        with self._database.read() as session:
+        """State of an earlier job as it was when its supernet had been trained; the files that it
+        names are kept for this job as well."""
+        with self._guarded() as session:
             state = warm_start.trained_state(session, job_id)
-        if state is None:
-            raise InvalidInput("supernet_of", f"{job_id} has no trained supernet")
+            if state is None:
+                raise InvalidInput("supernet_of", f"{job_id} has no trained supernet")
+            blobs.adopt(session, self.job_id, job_id, blobs.hashes_in(state))
         return state
 
     def evaluations_of(self, job_id: str) -> list[Evaluation]:

@@ -17,13 +17,15 @@ from sqlalchemy import select
 
 from search.errors import SnugnetError
 from service import metrics, outbox, steps, tracing
-from service.artifacts import ArtifactStore, FilesystemArtifactStore
 from service.db import Database
 from service.logs import log_context
 from service.models import Step
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
 from service.step_types import LeaseLost, StepFailed, StepLease
+from service.store.opening import open_store
+from service.store.protocol import ArtifactStore, StoreUnavailable
+from service.store.space import free_bytes, is_full, mib
 from workers.context import JobContext
 from workers.handlers import load_handler
 from workers.heartbeat import Abort, AbortReason, Heartbeat, StepAborted
@@ -59,7 +61,7 @@ class StepRunner:
             settings,
             database=Database(settings.database_url),
             queue=CeleryQueue(settings),
-            store=FilesystemArtifactStore(settings.blobs_dir),
+            store=open_store(settings),
         )
 
     def run(self, step_id: str, owner: str, *, traceparent: str | None = None) -> str:
@@ -142,12 +144,33 @@ class StepRunner:
                 steps.fail(session, lease, error.code, str(error), _data_of(error))
             return f"failed: {error.code}"
         except Exception as error:
+            if (reason := self._why_wait(error, scratch)) is not None:
+                return self._put_off(lease, *reason)
             logger.exception("%s of %s raised", lease.kind, lease.job_id)
             backoff_seconds = self._settings.retry_backoff_seconds
             with self._database.write() as session:
                 steps.retry(session, lease, error, backoff_seconds=backoff_seconds)
             return "to be tried again"
         return "done"
+
+    def _why_wait(self, error: Exception, scratch: Path) -> tuple[str, str] | None:
+        """Code and message where the step itself did nothing wrong: a store or a disk did."""
+        if is_full(error):
+            return "disk_full", str(error)
+        if isinstance(error, StoreUnavailable):
+            return "store_unavailable", str(error)
+        # Not every library says why it could not write.
+        free = free_bytes(scratch)
+        if free < self._settings.reserve_bytes:
+            return "disk_full", f"{mib(free)} are left on the disk of {scratch.parent}; {error}"
+        return None
+
+    def _put_off(self, lease: StepLease, code: str, message: str) -> str:
+        logger.warning("%s of %s is put off: %s", lease.kind, lease.job_id, message)
+        delay_seconds = self._settings.put_off_seconds
+        with self._database.write() as session:
+            steps.put_off(session, lease, code, message, delay_seconds=delay_seconds)
+        return f"put off: {code}"
 
     def _stop(self, lease: StepLease, reason: AbortReason) -> str:
         if reason is AbortReason.LOST:

@@ -2,52 +2,74 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 
-from service.api.dependencies import ArtifactsReader, BlobsReader, Service
-from service.api.etags import matches
-from service.artifacts import get_artifact, is_visible
-from service.problems import NotFound
+from service import blobs
+from service.api.content import blob_response
+from service.api.dependencies import ArtifactsReader, BlobsReader, Caller, Service
+from service.artifacts import get_artifact
+from service.models import ArtifactRow
+from service.problems import NotFound, described
+from service.schemas import ArtifactDigests
+from service.store.digest import CHUNK_BYTES
+from service.store.protocol import check_name
 
 router = APIRouter(prefix="/v1", tags=["artifacts"])
 
+CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "the whole file"},
+    206: {"content": {"application/octet-stream": {}}, "description": "the range asked for"},
+    304: {"description": "the caller has it: `If-None-Match` names it"},
+    **described(416),
+}
 
-@router.get("/artifacts/{artifact_id}/content", response_class=FileResponse)
+
+@router.get(
+    "/artifacts/{artifact_id}/content", response_class=Response, responses=CONTENT_RESPONSES
+)
 def content(
     artifact_id: str, request: Request, parts: Service, caller: ArtifactsReader
 ) -> Response:
-    """The file; ranges and `If-None-Match` are answered."""
+    """The file, or a `Range` of it; its entity tag is its SHA-256."""
+    row = _find(caller, artifact_id)
+    return blob_response(
+        request,
+        parts.store,
+        row.sha256,
+        size_bytes=row.size_bytes,
+        media_type=row.media_type,
+        filename=row.name.rsplit("/", 1)[-1],
+    )
+
+
+@router.get("/artifacts/{artifact_id}/digests")
+def digests(artifact_id: str, parts: Service, caller: ArtifactsReader) -> ArtifactDigests:
+    """SHA-256 of the file and of each 8 MiB of it: a download that breaks off goes on from the
+    last chunk that is right."""
+    found = blobs.digest(parts.database, parts.store, _find(caller, artifact_id).sha256)
+    return ArtifactDigests(
+        sha256=found.sha256,
+        size_bytes=found.size_bytes,
+        chunk_bytes=CHUNK_BYTES,
+        chunks=list(found.chunks),
+    )
+
+
+@router.get("/blobs/{sha256}", response_class=Response, responses=CONTENT_RESPONSES)
+def blob(sha256: str, request: Request, parts: Service, caller: BlobsReader) -> Response:
+    """What an agent is to measure; another tenant's is not there."""
+    with caller.database.read() as session:
+        if not blobs.is_visible(session, check_name(sha256)):
+            raise NotFound("blob", sha256)
+    size_bytes = parts.store.size_bytes(sha256)
+    return blob_response(request, parts.store, sha256, size_bytes=size_bytes)
+
+
+def _find(caller: Caller, artifact_id: str) -> ArtifactRow:
     with caller.database.read() as session:
         row = get_artifact(session, artifact_id)
     if row is None:
         raise NotFound("artifact", artifact_id)
-    path = parts.store.path(row.sha256)
-    return _file_response(request, path, row.sha256, row.media_type, row.name)
-
-
-@router.get("/blobs/{sha256}", response_class=FileResponse)
-def blob(sha256: str, request: Request, parts: Service, caller: BlobsReader) -> Response:
-    """A file that the caller's tenant has as an artifact, or that an agent of it is to measure."""
-    with caller.database.read() as session:
-        if not is_visible(session, sha256):
-            raise NotFound("blob", sha256)
-    path = parts.store.path(sha256)
-    return _file_response(request, path, sha256, "application/octet-stream", sha256)
-
-
-def _file_response(
-    request: Request, path: Path, sha256: str, media_type: str, name: str
-) -> Response:
-    headers = {
-        "ETag": f'"sha256-{sha256}"',
-        # The content belongs to its hash, but the caller's right to it may end.
-        "Cache-Control": "private, no-cache",
-    }
-    # Starlette leaves this header to the application.
-    if matches(request.headers.get("If-None-Match", ""), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    filename = name.rsplit("/", 1)[-1]
-    return FileResponse(path, media_type=media_type, headers=headers, filename=filename)
+    return row

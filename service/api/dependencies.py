@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service import auth, idempotency
-from service.artifacts import FilesystemArtifactStore
 from service.audit import record_call
 from service.auth import KnownKey
 from service.db import Database
@@ -26,6 +25,7 @@ from service.problems import InsufficientScope, Unauthenticated
 from service.queue import JobQueue
 from service.readiness import Readiness
 from service.settings import Settings
+from service.store.protocol import ArtifactStore
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -36,7 +36,7 @@ class Parts:
 
     settings: Settings
     database: Database
-    store: FilesystemArtifactStore
+    store: ArtifactStore
     queue: JobQueue
     notifier: Notifier
     calls: RateLimiter

@@ -11,12 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from search.errors import InvalidInput
-from service import uploads
+from service import blobs, problems, uploads
 from service.api.dependencies import Caller, Parts, Service, UploadsReader, UploadsWriter
 from service.models import Upload as UploadRow
 from service.models import UploadFile
 from service.problems import Conflict
 from service.schemas import NewUpload, Upload
+from service.store.digest import Digest
 from service.tenants import check_bytes
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
@@ -31,7 +32,7 @@ def create(new: NewUpload, parts: Service, caller: UploadsWriter) -> Upload:
         check_bytes(session, caller.tenant_id, sum(file.size_bytes for file in new.files))
         upload = _to_upload(session, parts, uploads.create_upload(session, new))
         caller.answer(session, upload)
-    uploads.drop_blobs(parts.store, unused)
+    blobs.delete_unnamed(parts.database, parts.store, unused)
     return upload
 
 
@@ -41,14 +42,14 @@ def get(upload_id: str, parts: Service, caller: UploadsReader) -> Upload:
         return _to_upload(session, parts, uploads.get_upload(session, upload_id))
 
 
-@router.put("/{upload_id}/files/{name}", status_code=204)
+@router.put("/{upload_id}/files/{name}", status_code=204, responses=problems.described(507))
 async def receive(
     upload_id: str, name: str, request: Request, parts: Service, caller: UploadsWriter
 ) -> Response:
     """The file's bytes, streamed; they must have the size and the hash that were declared."""
     file = await run_in_threadpool(_expected_file, caller, upload_id, name)
     with ExitStack() as stack:
-        writer = stack.enter_context(parts.store.receive())
+        writer = stack.enter_context(parts.store.receive(file.size_bytes))
         async for chunk in _in_pieces(request):
             if writer.size_bytes + len(chunk) > file.size_bytes:
                 raise InvalidInput(name, f"has more than the declared {file.size_bytes} bytes")
@@ -61,7 +62,7 @@ async def receive(
             raise InvalidInput(name, "arrived with another SHA-256 than declared")
         # Syncing to the disk takes its time: not in the event loop.
         await run_in_threadpool(stack.close)
-    await run_in_threadpool(_drop_if_unwanted, parts, caller, upload_id, name, file.sha256)
+    await run_in_threadpool(_note_arrival, parts, caller, upload_id, name, writer.digest)
     return Response(status_code=204)
 
 
@@ -119,20 +120,18 @@ async def _in_pieces(request: Request) -> AsyncIterator[bytes]:
         yield bytes(gathered)
 
 
-def _drop_if_unwanted(
-    parts: Parts, caller: Caller, upload_id: str, name: str, sha256: str
-) -> None:
+def _note_arrival(parts: Parts, caller: Caller, upload_id: str, name: str, digest: Digest) -> None:
     """The upload may have been discarded while its last bytes were under way."""
-    with caller.database.read() as session:
-        if not uploads.is_named(session, sha256):
-            uploads.drop_blobs(parts.store, [sha256])
-            uploads.expected_file(session, upload_id, name)
+    with parts.database.write() as session:
+        blobs.describe(session, digest)
+    if blobs.delete_unnamed(parts.database, parts.store, [digest.sha256]):
+        _expected_file(caller, upload_id, name)
 
 
 def _discard(parts: Parts, caller: Caller, upload_id: str) -> None:
     with caller.write() as session:
         unused = uploads.delete_upload(session, upload_id)
-    uploads.drop_blobs(parts.store, unused)
+    blobs.delete_unnamed(parts.database, parts.store, unused)
 
 
 def _to_upload(session: Session, parts: Parts, row: UploadRow) -> Upload:

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-from service.artifacts import FilesystemArtifactStore
 from service.client import Client
 from service.db import Database
 from service.embedded import start, stop
@@ -27,6 +26,7 @@ from service.jobfile import parse_job
 from service.schemas import JobState
 from service.settings import Settings
 from service.step_types import NewStep
+from service.store.filesystem import FilesystemStore
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Workshop, comparable
 
@@ -143,7 +143,7 @@ def search_again(folder: Path, job_id: str, service: Service) -> list[tuple[Any,
     )
     settings = Settings(data_dir=folder, threads=1)
     database = Database(settings.database_url)
-    workshop = Workshop(settings, database, FilesystemArtifactStore(settings.blobs_dir))
+    workshop = Workshop(settings, database, FilesystemStore(settings.blobs_dir))
     again = workshop.submit(json.loads(spec), NewStep(kind="search", input=json.loads(first)))
     workshop.run_until(again, "baseline")
     undisturbed = comparable(workshop.evaluations(again, "search"))

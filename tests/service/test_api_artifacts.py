@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.artifacts import FilesystemArtifactStore, record_artifacts
+from service.artifacts import record_artifacts
+from service.auth import create_key
 from service.client import Client, Corrupted
 from service.db import Database
 from service.step_types import NewArtifact
+from service.store.filesystem import FilesystemStore
+from service.tenants import create_tenant
 from tests.service.helpers import create_job
 
 CONTENT = {"onnx/model.onnx": b"a winner", "metrics.json": b"{}"}
 
 
 @pytest.fixture
-def job_id(database: Database, store: FilesystemArtifactStore) -> str:
+def job_id(database: Database, store: FilesystemStore) -> str:
     job_id = create_job(database)
     new = [
         NewArtifact(
@@ -64,7 +67,7 @@ def test_download_repairs_what_is_damaged_and_keeps_what_is_there(
 
 
 def test_content_that_is_not_what_was_announced_is_never_kept(
-    client: Client, job_id: str, store: FilesystemArtifactStore, tmp_path: Path
+    client: Client, job_id: str, store: FilesystemStore, tmp_path: Path
 ) -> None:
     artifact = next(a for a in client.artifacts(job_id) if a.name == "metrics.json")
     blob = store.path(artifact.sha256)
@@ -77,7 +80,7 @@ def test_content_that_is_not_what_was_announced_is_never_kept(
 
 
 def test_a_name_that_leaves_the_folder_is_refused(
-    client: Client, database: Database, store: FilesystemArtifactStore, tmp_path: Path
+    client: Client, database: Database, store: FilesystemStore, tmp_path: Path
 ) -> None:
     job_id = create_job(database)
     evil = NewArtifact(
@@ -90,22 +93,31 @@ def test_a_name_that_leaves_the_folder_is_refused(
     assert not (tmp_path / "evil").exists()
 
 
-def test_ranges_and_unchanged_content_are_answered(
-    client: Client, http: TestClient, job_id: str
-) -> None:
-    artifact = next(a for a in client.artifacts(job_id) if a.name == "onnx/model.onnx")
-    url = f"/v1/artifacts/{artifact.id}/content"
-    whole = http.get(url)
-    assert whole.headers["etag"] == f'"sha256-{artifact.sha256}"'
-    assert 'filename="model.onnx"' in whole.headers["content-disposition"]
-    part = http.get(url, headers={"Range": "bytes=2-4"})
-    assert (part.status_code, part.content) == (206, b"win")
-    again = http.get(url, headers={"If-None-Match": whole.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
-
-
 def test_an_unknown_artifact_or_blob(http: TestClient) -> None:
     assert http.get("/v1/artifacts/art_x/content").json()["code"] == "not_found"
     assert http.get(f"/v1/blobs/{'0' * 64}").json()["code"] == "not_found"
     assert http.get("/v1/blobs/..%2Fsnugnet.db").status_code == 404
-    assert http.get("/v1/blobs/xyz").status_code == 404
+    assert http.get("/v1/blobs/xyz").status_code == 422
+
+
+def test_another_tenant_gets_neither_file_nor_digests_nor_blob(
+    client: Client, http: TestClient, database: Database, job_id: str
+) -> None:
+    artifact = client.artifacts(job_id)[0]
+    urls = (
+        f"/v1/artifacts/{artifact.id}/content",
+        f"/v1/artifacts/{artifact.id}/digests",
+        f"/v1/blobs/{artifact.sha256}",
+    )
+    assert [http.get(url).status_code for url in urls] == [200, 200, 200]
+    everybody = Database(database.url)
+    with everybody.write() as session:
+        other = create_key(session, "other", tenant_id=create_tenant(session, "other").id)
+    everybody.dispose()
+    theirs = {"Authorization": f"Bearer {other}"}
+    assert [http.get(url, headers=theirs).status_code for url in urls] == [404, 404, 404]
+    # To announce a file is not to have it.
+    file = {"name": "d.csv", "size_bytes": artifact.size_bytes, "sha256": artifact.sha256}
+    body = {"kind": "dataset", "files": [file]}
+    assert http.post("/v1/uploads", json=body, headers=theirs).status_code == 201
+    assert http.get(urls[2], headers=theirs).status_code == 404

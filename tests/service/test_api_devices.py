@@ -10,11 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from service.artifacts import FilesystemArtifactStore
+from service import blobs
 from service.client import Client, Conflict, NotFound, Rejected
 from service.db import Database
 from service.models import Device
+from service.store.filesystem import FilesystemStore
 from tests.service.helpers import (
+    create_job,
     create_measuring_job,
     job_of,
     let_leases_run_out,
@@ -86,9 +88,14 @@ def test_an_unknown_device_gets_no_work(client: Client) -> None:
 
 
 def test_a_blob_is_fetched_by_its_hash(
-    client: Client, store: FilesystemArtifactStore, tmp_path: Path
+    client: Client, database: Database, store: FilesystemStore, tmp_path: Path
 ) -> None:
     sha256 = store.put_bytes(b"network")
+    with pytest.raises(NotFound):  # nobody's
+        client.download_blob(sha256, tmp_path / "network.onnx")
+    job_id = create_job(database)
+    with database.write() as session:
+        blobs.refer(session, job_id, sha256)
     path = client.download_blob(sha256, tmp_path / "new" / "network.onnx")
     assert path.read_bytes() == b"network"
     with pytest.raises(NotFound):

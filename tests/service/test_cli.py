@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from service import steps
-from service.artifacts import FilesystemArtifactStore
 from service.cli.errors import NOT_FOUND
 from service.client import Client
 from service.db import Database
@@ -22,6 +21,7 @@ from service.events import append_event
 from service.instance import Instance
 from service.settings import Settings
 from service.step_types import NewArtifact, StepResult
+from service.store.filesystem import FilesystemStore
 from tests.search.model.folders import write_model
 from tests.service.commands import Cli
 from tests.service.helpers import claimed, create_job
@@ -159,7 +159,7 @@ def test_a_terminal_gets_a_bar(cli: Cli, database: Database, monkeypatch: Any) -
 
 @pytest.mark.usefixtures("server")
 def test_download_writes_into_a_folder_named_by_the_job(
-    cli: Cli, database: Database, store: FilesystemArtifactStore, tmp_path: Path
+    cli: Cli, database: Database, store: FilesystemStore, tmp_path: Path
 ) -> None:
     job_id = create_job(database)
     lease = claimed(database, job_id)

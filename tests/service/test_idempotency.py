@@ -14,18 +14,19 @@ from sqlalchemy import func, select, update
 
 from service.client import Client
 from service.db import Database, epoch_now
+from service.gc import collect
 from service.idempotency import (
     AlreadyAnswered,
     InFlight,
     Mismatch,
     Reservation,
-    delete_old,
     keep_answer,
     release,
     reserve,
 )
 from service.models import IdempotencyKey, Job
 from service.settings import Settings
+from service.store.filesystem import FilesystemStore
 from tests.service.serving import listening, upload_both
 
 KEY = {"Idempotency-Key": "only-once"}
@@ -115,14 +116,17 @@ def test_an_effect_that_was_rolled_back_keeps_no_answer(database: Database) -> N
     assert isinstance(reserve(database, "k", "sha"), Reservation)
 
 
-def test_keys_are_forgotten_after_a_day(database: Database) -> None:
+def test_keys_are_forgotten_after_a_day(
+    database: Database, store: FilesystemStore, settings: Settings
+) -> None:
     for key in ("old", "new"):
         reserve(database, key, "sha")
     with database.write() as session:
         day_ago = epoch_now() - 25 * 3600
         query = update(IdempotencyKey).where(IdempotencyKey.key == "old")
         session.execute(query.values(created_at=day_ago))
-        assert delete_old(session) == 1
+    report = collect(database, store, settings)
+    assert report.classes["idempotency keys"].num == 1
     with pytest.raises(InFlight):
         reserve(database, "new", "sha")
 

@@ -65,3 +65,33 @@ def test_what_was_there_outlives_the_way_up_and_down(url: str) -> None:
     migrate.upgrade(url)
     assert migrate.is_current(database.engine)
     database.dispose()
+
+
+BLOB, OTHER, NO_BLOB = "ab" * 32, "cd" * 32, "ef" * 32
+
+
+def test_files_that_were_stored_before_they_were_counted_keep_their_names(url: str) -> None:
+    migrate.upgrade(url, "0003")
+    database = Database(url)
+    step = json.dumps({"blobs": {"supernet": BLOB}, "sha": NO_BLOB[:-1]}).replace(":", "\\:")
+    with database.write() as session:
+        for statement in (
+            "INSERT INTO jobs (id, name, spec, seed, state, last_event_seq, version, created_at)"
+            " VALUES ('job_1', 'old', '{}', 0, 'succeeded', 0, 1, 1.0)",
+            "INSERT INTO steps (id, job_id, kind, input, state, attempts, token, not_before,"
+            " num_published, created_at)"
+            f" VALUES ('step_1', 'job_1', 'search', '{step}', 'done', 1, 1, 0.0, 1, 1.0)",
+            "INSERT INTO artifacts (id, job_id, name, sha256, size_bytes, media_type, created_at)"
+            f" VALUES ('art_1', 'job_1', 'report.json', '{OTHER}', 7, 'text/plain', 1.0)",
+        ):
+            session.execute(text(statement))
+    migrate.upgrade(url)
+    with database.read() as session:
+        rows = session.execute(text("SELECT sha256, size_bytes FROM blobs ORDER BY sha256"))
+        assert [tuple(row) for row in rows] == [(BLOB, None), (OTHER, 7)]
+        rows = session.execute(text("SELECT job_id, sha256 FROM blob_references"))
+        assert [tuple(row) for row in rows] == [("job_1", BLOB)]
+    migrate.downgrade(url, "0003")
+    migrate.upgrade(url)
+    assert migrate.is_current(database.engine)
+    database.dispose()

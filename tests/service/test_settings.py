@@ -58,3 +58,16 @@ def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "pa55word" not in shown
         assert "hunter2" not in shown
     assert settings.redacted()["broker_url"] == "redis://:***@redis:6379/0"
+
+
+@pytest.mark.parametrize("url", ["", "s3://bucket", "s3://bucket/some/prefix", "file:///folder"])
+def test_files_are_kept_in_a_folder_or_a_bucket(url: str) -> None:
+    assert Settings(artifacts_url=url).artifacts_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "bucket", "file://host/folder", "gs://bucket", "/folder"]
+)
+def test_other_places_for_files_are_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must be s3://bucket/prefix or file:///folder"):
+        Settings(artifacts_url=url)

@@ -16,11 +16,12 @@ from predictors.runtimes.base import Network
 from predictors.runtimes.onnx_file import onnx_file
 from predictors.spec import MeasuringResult, NetworkSpec
 from search.space import SubnetConfig
-from service import measurement_jobs
-from service.artifacts import FilesystemArtifactStore
+from service import blobs, measurement_jobs
 from service.db import Database
 from service.models import Device
 from service.settings import Settings
+from service.store.filesystem import FilesystemStore
+from tests.service.helpers import create_job
 from tests.service.measuring import SHAPE, measuring_spec
 from tests.workers.agents import (
     NAME,
@@ -72,12 +73,15 @@ def test_the_agent_registers_measures_and_reports(database: Database) -> None:
 
 @pytest.mark.usefixtures("agent")
 def test_a_finished_file_comes_from_the_store(
-    database: Database, store: FilesystemArtifactStore, tmp_path: Path
+    database: Database, store: FilesystemStore, tmp_path: Path
 ) -> None:
     subnet = SubnetConfig.full(SHAPE, "int8")
     path = onnx_file(Network(key="t0", shape=SHAPE, folder=tmp_path, subnet=subnet))
     blob = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     store.put(Path(path))
+    search_job = create_job(database)
+    with database.write() as session:
+        blobs.refer(session, search_job, blob)
     network = NetworkSpec(key="t0", blob=blob)
     job_id = ask(database, registered(database), replace(quick_spec(), networks=(network,)))
     wait_for_state(database, job_id, "done")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from predictors.device import Device as DeviceIdentity
 from predictors.key import predictor_key
@@ -12,10 +13,12 @@ from predictors.rows import LatencyRow
 from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput
 from service import events, measurement_jobs
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database
+from service.models import BlobReference, BlobRow
 from service.settings import Settings
 from service.step_types import LeaseLost, StepLease
+from service.store.filesystem import FilesystemStore
+from service.store.protocol import BlobNotFound, StoreFull
 from tests.service.helpers import (
     claimed,
     create_device,
@@ -37,7 +40,7 @@ def make_context(
     return JobContext(
         database=database,
         settings=settings,
-        store=FilesystemArtifactStore(settings.blobs_dir),
+        store=FilesystemStore(settings.blobs_dir),
         lease=lease,
         abort=Abort(),
         scratch=scratch,
@@ -178,3 +181,64 @@ def test_what_is_not_there_is_told(context: JobContext) -> None:
         context.device("toaster")
     with pytest.raises(LookupError):
         context.measurement("mj_unknown")
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def put(context: JobContext, content: bytes) -> str:
+    path = context.scratch / "file"
+    path.write_bytes(content)
+    return context.put_blob(path)
+
+
+def test_a_stored_file_is_the_jobs_and_described(context: JobContext, database: Database) -> None:
+    sha256 = put(context, b"weights")
+    assert context.blob(sha256).read_bytes() == b"weights"
+    with database.read() as session:
+        assert session.get(BlobReference, (context.job_id, sha256)) is not None
+        row = session.get_one(BlobRow, sha256)
+        assert (row.size_bytes, row.chunks) == (7, [sha256])
+
+
+def test_a_checkpoint_that_another_job_wrote_too_outlives_the_first(
+    context: JobContext, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """Two jobs of one seed write the same bytes; one of them goes on before the other."""
+    lease = claimed(database, create_job(database, seed=3))
+    (tmp_path / "two").mkdir()
+    twin = make_context(database, settings, lease, tmp_path / "two")
+    sha256 = put(context, b"checkpoint")
+    assert put(twin, b"checkpoint") == sha256
+    context.drop_blob(sha256)
+    assert twin.blob(sha256).read_bytes() == b"checkpoint"
+    twin.drop_blob(sha256)
+    with pytest.raises(BlobNotFound):
+        twin.blob(sha256)
+
+
+def test_a_lost_step_neither_stores_nor_deletes(context: JobContext, database: Database) -> None:
+    kept = put(context, b"kept")
+    let_leases_run_out(database)
+    claimed(database, context.job_id)
+    for write in (lambda: put(context, b"late"), lambda: context.drop_blob(kept)):
+        with pytest.raises(LeaseLost):
+            write()
+    with database.read() as session:
+        assert list(session.scalars(select(BlobRow.sha256))) == [kept]
+    assert context.blob(kept).read_bytes() == b"kept"
+
+
+def test_a_file_for_which_there_is_no_room_leaves_the_step_its_name_alone(
+    context: JobContext, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is put off and stores it then: the name waits for it."""
+    crowded = FilesystemStore(context.scratch / "blobs", reserve_bytes=2**62)
+    with monkeypatch.context() as patched:
+        patched.setattr(context, "_store", crowded)
+        with pytest.raises(StoreFull):
+            put(context, b"weights")
+    with database.read() as session:
+        (row,) = session.scalars(select(BlobRow))
+        assert row.size_bytes is None
+    assert put(context, b"weights") == row.sha256

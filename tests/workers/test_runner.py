@@ -12,12 +12,12 @@ from sqlalchemy import select, update
 
 from search.errors import BudgetUnreachable, InvalidInput
 from service import events, lifecycle
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database, epoch_now
 from service.models import Job, Step
 from service.queue import InMemoryQueue
 from service.settings import Settings
 from service.step_types import NewArtifact, NewMeasurement, NewStep, StepFailed, StepResult
+from service.store.filesystem import FilesystemStore
 from tests.service.helpers import create_device, create_job, job_of, measurement_of, steps_of
 from workers import handlers, runner
 from workers.context import JobContext
@@ -33,7 +33,7 @@ class Bench:
         self,
         settings: Settings,
         database: Database,
-        store: FilesystemArtifactStore,
+        store: FilesystemStore,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.queue = InMemoryQueue()
@@ -54,7 +54,7 @@ class Bench:
 def bench(
     settings: Settings,
     database: Database,
-    store: FilesystemArtifactStore,
+    store: FilesystemStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Bench:
     return Bench(settings, database, store, monkeypatch)
@@ -270,7 +270,7 @@ def test_scratch_of_dead_processes_is_swept(settings: Settings) -> None:
 def test_a_step_is_put_off_while_the_device_is_measured(
     settings: Settings,
     database: Database,
-    store: FilesystemArtifactStore,
+    store: FilesystemStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

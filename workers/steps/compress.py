@@ -257,7 +257,7 @@ def _tidied(ctx: JobContext, state: State, recipe: Recipe) -> tuple[State, Recip
     recipes = [target.recipe for target in state.targets if target.recipe is not None]
     used = {blob for other in recipes for blob in (other.network, other.good)}
     for sha256 in set(recipe.stale) - used:
-        ctx.store.delete(sha256)
+        ctx.drop_blob(sha256)
     recipe = recipe.updated(stale=())
     return _with(state, recipe), recipe
 

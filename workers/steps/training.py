@@ -109,6 +109,7 @@ class StageSlices:
 
     def _go_on(self, run: TrainingRun, memory: Memory | None, known: StageTraining) -> None:
         run.load(self._ctx.blob(known.run))
+        _check_room(self._ctx, known.run)
         if memory is not None and known.memory is not None:
             memory.restore(load_file(self._ctx.blob(known.memory)))
 
@@ -155,8 +156,9 @@ def run_slice(
     set_threads(ctx)
     if checkpoint is not None:
         if checkpoint.stale is not None:
-            ctx.store.delete(checkpoint.stale)
+            ctx.drop_blob(checkpoint.stale)
         run.load(ctx.blob(checkpoint.current))
+        _check_room(ctx, checkpoint.current)
     run.advance(losses_at, should_stop=_stopper(ctx, run, progress))
     ctx.check_abort()
     path = ctx.scratch / "checkpoint.safetensors"
@@ -169,8 +171,13 @@ def without_checkpoint(ctx: JobContext, state: State) -> State:
     if state.checkpoint is None:
         return state
     for sha256 in {state.checkpoint.current, state.checkpoint.stale} - {None}:
-        ctx.store.delete(str(sha256))
+        ctx.drop_blob(str(sha256))
     return state.updated(checkpoint=None)
+
+
+def _check_room(ctx: JobContext, checkpoint: str) -> None:
+    """For the next one: as it is written, and as it is stored."""
+    ctx.check_room(2 * ctx.blob(checkpoint).stat().st_size)
 
 
 def _stopper(

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from service.artifacts import FilesystemArtifactStore
 from service.db import Database
 from service.models import Job, Step
 from service.settings import Settings
 from service.step_types import NewStep
+from service.store.filesystem import FilesystemStore
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Measure, Recorded, Workshop
 
@@ -78,7 +78,7 @@ def open_workshop(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Pat
             **{"step_seconds": 30, **options},
         )
         database = Database(settings.database_url)
-        store = FilesystemArtifactStore(settings.blobs_dir)
+        store = FilesystemStore(settings.blobs_dir)
         yield Workshop(settings, database, store, measure)
         database.dispose()
 

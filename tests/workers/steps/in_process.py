@@ -14,7 +14,7 @@ from predictors.measuring import run_measuring_spec
 from predictors.probe import probe_device
 from predictors.spec import MeasuringSpec
 from service import jobs, measurement_jobs
-from service.artifacts import ArtifactStore, list_artifacts
+from service.artifacts import list_artifacts
 from service.db import Database
 from service.devices import find_device, register_device
 from service.evaluations import Evaluation, list_evaluations
@@ -25,6 +25,7 @@ from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload
 from service.queue import InMemoryQueue
 from service.settings import Settings
 from service.step_types import NewStep
+from service.store.protocol import ArtifactStore
 from service.uploads import check_upload
 from tests.service.helpers import job_of, steps_of
 from workers.runner import StepRunner

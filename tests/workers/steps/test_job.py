@@ -13,12 +13,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from sqlalchemy import select
 from tokenizers import Tokenizer
 
 from search.export import load_subnet
 from search.model.transformer import Batch
 from search.pareto import ParetoFront
 from search.space import SubnetConfig
+from service.gc import collect
+from service.models import BlobReference, BlobRow, UploadFile
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.search import to_candidate
 
@@ -287,6 +290,19 @@ def test_training_was_cut_into_slices_whose_checkpoints_are_gone(whole_job: Whol
         checkpoint = step.input.get("checkpoint") or {}
         for sha256 in filter(None, checkpoint.values()):
             assert not whole_job.workshop.store.exists(sha256)
+
+
+def test_what_is_stored_is_exactly_what_something_names(whole_job: WholeJob) -> None:
+    workshop = whole_job.workshop
+    stored = {blob.sha256: blob.size_bytes for blob in workshop.store.list_blobs()}
+    with workshop.database.read() as session:
+        needed = set(session.scalars(select(BlobReference.sha256)))
+        uploaded = set(session.scalars(select(UploadFile.sha256)))
+        arrived = {row.sha256: row.size_bytes for row in session.scalars(select(BlobRow))}
+    assert set(stored) == needed | uploaded
+    assert {sha256: stored[sha256] for sha256 in arrived} == arrived
+    report = collect(workshop.database, workshop.store, workshop.settings)
+    assert (report.classes, report.missing) == ({}, [])
 
 
 def test_stages_are_told_in_order_and_each_once(whole_job: WholeJob) -> None:

@@ -1,0 +1,70 @@
+"""The command that deletes what nobody needs; it works on the database and the store themselves,
+with the server's settings."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.errors import SnugnetError
+from service.cli.connection import DataDir
+from service.cli.tables import make_table, print_table
+from service.embedded import check_server_installed
+from service.instance import DEFAULT_DATA_DIR
+
+if TYPE_CHECKING:
+    from service.gc import GcReport
+
+
+class NotCollected(SnugnetError):
+    """There is something that a person has to look at."""
+
+    code = "not_collected"
+
+
+class Output(enum.StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+def collect(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
+    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Delete files that nobody needs, as far as retention allows; run where the server's settings
+    are. Beside a running service it does no harm."""
+    check_server_installed()
+    from service.db import Database
+    from service.gc import collect as collect_garbage
+    from service.settings import Settings
+    from service.store.opening import open_store
+    from service.store.protocol import StoreUnavailable
+
+    settings = Settings(data_dir=data_dir)
+    database = Database(settings.database_url)
+    try:
+        report = collect_garbage(database, open_store(settings), settings, dry_run=dry_run)
+    except StoreUnavailable as error:
+        raise NotCollected(str(error)) from None
+    finally:
+        database.dispose()
+    if output is Output.JSON:
+        typer.echo(json.dumps(asdict(report), indent=1))
+    else:
+        _print(report)
+    if report.missing:
+        raise NotCollected(f"{len(report.missing)} files that are needed are not in the store")
+
+
+def _print(report: GcReport) -> None:
+    table = make_table("would be deleted" if report.is_dry_run else "deleted", "count", "bytes")
+    for name, tally in sorted(report.classes.items()):
+        table.add_row(name, f"{tally.num:,}", f"{tally.size_bytes:,}" if tally.size_bytes else "")
+    print_table(table)
+    for sha256 in report.missing:
+        typer.echo(f"missing: {sha256}", err=True)
