@@ -22,6 +22,7 @@ from service.api import (
     onboardings,
     predictors,
     search_jobs,
+    signing_keys,
     uploads,
     webhooks,
 )
@@ -56,6 +57,7 @@ ROUTERS = (
     measurement_jobs,
     agents,
     artifacts,
+    signing_keys,
     keys,
     webhooks,
     audit_log,

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from search.errors import SnugnetError
-from service.cli import devices, garbage, jobs, keys, local
+from service.cli import devices, garbage, jobs, keys, local, verify
 from service.cli.errors import exit_code, report
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.add_typer(devices.app, name="devices")
 app.command()(local.agent)
 app.add_typer(keys.app, name="keys")
 app.command("gc")(garbage.collect)
+app.command()(verify.verify)
 
 
 def run() -> None:
