@@ -24,6 +24,7 @@ from service.api import (
     onboardings,
     predictors,
     search_jobs,
+    signing_keys,
     uploads,
     webhooks,
 )
@@ -69,6 +70,7 @@ ROUTERS = (
     measurement_jobs,
     agents,
     artifacts,
+    signing_keys,
     keys,
     webhooks,
     audit_log,

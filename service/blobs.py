@@ -15,10 +15,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import delete, exists, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service.db import Database
+from service.db import Database, insert_into
 from service.models import ArtifactRow, BlobReference, BlobRow, Job, Upload, UploadFile
 from service.store.digest import Digest, HashingWriter
 from service.store.protocol import ArtifactStore, BlobDamaged
@@ -28,7 +27,7 @@ SHA256 = re.compile(r'"([0-9a-f]{64})"')
 
 def take(session: Session, sha256: str) -> None:
     """Lock the blob's row until the transaction ends, and make it where there is none."""
-    new = _insert_into(session, BlobRow).values(sha256=sha256)
+    new = insert_into(session, BlobRow).values(sha256=sha256)
     unchanged = {"size_bytes": BlobRow.size_bytes}
     session.execute(new.on_conflict_do_update(index_elements=["sha256"], set_=unchanged))
 
@@ -130,16 +129,8 @@ def is_visible(session: Session, sha256: str) -> bool:
 
 
 def _add_reference(session: Session, job_id: str, sha256: str) -> None:
-    new = _insert_into(session, BlobReference).values(job_id=job_id, sha256=sha256)
+    new = insert_into(session, BlobReference).values(job_id=job_id, sha256=sha256)
     session.execute(new.on_conflict_do_nothing())
-
-
-def _insert_into(
-    session: Session, table: type[BlobRow] | type[BlobReference]
-) -> sqlite.Insert | postgresql.Insert:
-    """Both dialects know what to do on a conflict, each with a statement of its own."""
-    dialect = session.get_bind().dialect.name
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _delete_unnamed(session: Session, store: ArtifactStore, sha256: str) -> bool:

@@ -1,4 +1,5 @@
-"""What a fresh data directory needs before the first start: the schema, and its API keys.
+"""What a fresh data directory needs before the first start: the schema, its API keys, and the key
+that signs manifests.
 
 A program of its own (`python -m service.bootstrap`), so that the supervisor, which lives as long
 as the service, never loads the database's libraries. Reads the keys of the last start, if there
@@ -22,6 +23,7 @@ from service.auth import MEASURE, SCOPES, create_key, look_up
 from service.db import Database
 from service.migrate import upgrade
 from service.settings import Settings
+from service.signing_keys import prepare_signing_key
 from service.tenancy import DEFAULT_TENANT
 
 
@@ -35,7 +37,11 @@ class Keys:
 
 def main() -> None:
     given = json.loads(sys.stdin.read() or "{}")
-    keys = prepare(Settings().database_url, Keys(**given))
+    settings = Settings()
+    keys = prepare(settings.database_url, Keys(**given))
+    database = Database(settings.database_url)
+    prepare_signing_key(settings, database)
+    database.dispose()
     sys.stdout.write(json.dumps(asdict(keys)) + "\n")
 
 

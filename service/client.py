@@ -41,6 +41,8 @@ from service.schemas import (
     JobPage,
     JobState,
     ServerInfo,
+    SigningKey,
+    SigningKeyPage,
     Upload,
 )
 
@@ -269,6 +271,10 @@ class Client(DeviceCalls):
 
     def server_info(self) -> ServerInfo:
         return self._call(ServerInfo, "GET", "/v1/server-info")
+
+    def signing_keys(self) -> list[SigningKey]:
+        """Public keys by which manifests are, or were, signed; needs no API key."""
+        return self._call(SigningKeyPage, "GET", "/v1/signing-keys").items
 
     def is_ready(self) -> bool:
         """Whether the server answers and has its database and broker; never retried."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -87,6 +88,12 @@ def _transaction(engine: Engine, tenant_id: str | None) -> Iterator[Session]:
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
     """Call this once the block of `Database.write` has committed, and not when it rolls back."""
     session.info.setdefault(_AFTER_COMMIT, {})[callback] = None
+
+
+def insert_into(session: Session, table: type[Any]) -> sqlite.Insert | postgresql.Insert:
+    """Of which may be said what happens on a conflict: each dialect has a statement of its own."""
+    dialect = session.get_bind().dialect.name
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def make_engine(url: str) -> Engine:

@@ -450,3 +450,13 @@ class BlobReference(Base):
         ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
     )
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), primary_key=True)
+
+
+class SigningKeyRow(Base):
+    """The public half of a key that signs manifests, or did."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    public_key: Mapped[str]
+    created_at: Mapped[float] = _created_at()

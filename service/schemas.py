@@ -236,6 +236,18 @@ class ArtifactDigests(Answer):
     chunks: list[str]
 
 
+class SigningKey(Answer):
+    """`public_key` is Ed25519's 32 bytes in base64."""
+
+    id: str
+    public_key: str
+    created_at: float
+
+
+class SigningKeyPage(Answer):
+    items: list[SigningKey]
+
+
 class ArtifactPage(Answer):
     items: list[Artifact]
 

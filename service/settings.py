@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Of an S3-compatible server; credentials come by the standard AWS_* variables."""
     cache_bytes: int = Field(default=10 * 1024**3, gt=0)
     """Copies of files from S3 that a machine keeps at most, beside those in use."""
+    signing_key_file: Path | None = None
+    """An Ed25519 private key in PEM; a host that is given none makes its own in `data_dir`."""
     reserve_bytes: int = Field(default=256 * 1024**2, ge=0)
     """What files must leave free on a disk, for the database and the logs."""
 

@@ -40,6 +40,7 @@ from service.job_states import TERMINAL
 from service.jobs import get_job
 from service.models import Job
 from service.settings import Settings
+from service.signing_keys import sign_content
 from service.step_types import StepLease
 from service.store.digest import digest_of
 from service.store.protocol import ArtifactStore
@@ -154,6 +155,10 @@ class JobContext:
         """This job needs it no more; it is deleted unless something else does."""
         with self._guarded() as session:
             blobs.drop(session, self._store, self.job_id, sha256)
+
+    def sign(self, content: bytes) -> bytes:
+        """A detached signature by this host's key, as it is written beside what it is of."""
+        return sign_content(self.settings, self._database, content).dump()
 
     def check_room(self, needed_bytes: int) -> None:
         """Before work whose result could not be written: the step is put off instead.

@@ -22,6 +22,7 @@ from service.logs import log_context
 from service.models import Step
 from service.queue import CeleryQueue, JobQueue
 from service.settings import Settings
+from service.signing_keys import prepare_signing_key
 from service.step_types import LeaseLost, StepFailed, StepLease
 from service.store.opening import open_store
 from service.store.protocol import ArtifactStore, StoreUnavailable
@@ -57,9 +58,12 @@ class StepRunner:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> StepRunner:
+        database = Database(settings.database_url)
+        # A key that cannot be read is better told now than at the end of a job.
+        prepare_signing_key(settings, database)
         return cls(
             settings,
-            database=Database(settings.database_url),
+            database=database,
             queue=CeleryQueue(settings),
             store=open_store(settings),
         )

@@ -1,4 +1,4 @@
-"""Blobs with the digests of their chunks, and which job needs which."""
+"""Blobs with the digests of their chunks, which job needs which, and who signs manifests."""
 
 from __future__ import annotations
 
@@ -42,12 +42,20 @@ def upgrade() -> None:
     op.create_index("ix_blob_references_sha256", "blob_references", ["sha256"])
     op.create_index("ix_artifacts_sha256", "artifacts", ["sha256"])
     op.create_index("ix_upload_files_sha256", "upload_files", ["sha256"])
+    op.create_table(
+        "signing_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_signing_keys"),
+    )
     op.add_column("jobs", sa.Column("swept_at", sa.Double(), nullable=True))
     _describe_what_is_there(blobs, references)
 
 
 def downgrade() -> None:
     op.drop_column("jobs", "swept_at")
+    op.drop_table("signing_keys")
     op.drop_index("ix_upload_files_sha256", "upload_files")
     op.drop_index("ix_artifacts_sha256", "artifacts")
     op.drop_table("blob_references")

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from search.errors import SnugnetError
-from service.cli import devices, garbage, jobs, keys, local, roles, tenants
+from service.cli import devices, garbage, jobs, keys, local, roles, tenants, verify
 from service.cli.errors import exit_code, report
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command()(roles.worker)
 app.command()(roles.migrate)
 app.add_typer(roles.config, name="config")
 app.command("gc")(garbage.collect)
+app.command()(verify.verify)
 
 
 def run() -> None:

@@ -44,7 +44,14 @@ def test_the_api_loads_neither_torch_nor_optuna(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["service.client", "service.cli.program", "service.embedded", "service.supervisor"],
+    [
+        "service.client",
+        "service.cli.program",
+        "service.cli.verify",
+        "service.embedded",
+        "service.supervisor",
+        "service.verifying",
+    ],
 )
 def test_the_client_loads_no_server_library(module: str) -> None:
     assert not loaded_by(module) & {*SERVER_LIBRARIES, "torch", "optuna", "workers", "predictors"}

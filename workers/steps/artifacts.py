@@ -18,6 +18,7 @@ from search.errors import InvalidInput
 from search.export.folder import MODEL_FILE, write_model
 from search.families.config import CONFIG_FILE
 from search.model.checkpoint import PREPROCESSOR_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from service.verifying import MANIFEST_FILE, SIGNATURE_FILE
 from workers.context import JobContext
 from workers.steps.card import Card
 from workers.steps.network import network_of, renumbered
@@ -30,7 +31,9 @@ ONNX_NAMES = {
     "fp16": "onnx/model_fp16.onnx",
     "int4": "onnx/model_q4.onnx",
 }
-METRICS_FILE, CARD_FILE, MANIFEST_FILE = "metrics.json", "README.md", "manifest.json"
+METRICS_FILE, CARD_FILE = "metrics.json", "README.md"
+# The promise, and how it was kept.
+SIGNED_METRICS = ("is_met", "budget_ms", "p50_ms", "p95_ms", "quality", "size_bytes", "params")
 # Of the uploaded model; what is beside a tokenizer tells transformers how to call it.
 TOKENIZER_CONFIG = "tokenizer_config.json"
 COPIED_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json")
@@ -39,10 +42,16 @@ SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def target_files(
-    ctx: JobContext, state: State, target: Target, figures: dict[str, Any], report: dict[str, Any]
+    ctx: JobContext,
+    state: State,
+    index: int,
+    figures: dict[str, Any],
+    report: dict[str, Any],
 ) -> dict[str, Path]:
-    """Name and place of each file: a folder that transformers and `load_subnet` read, ONNX, the
-    further formats that were asked for, the lineage, a model card, and a manifest of all these."""
+    """Name and place of each file of a target: a folder that transformers and `load_subnet` read,
+    ONNX, the further formats that were asked for, the lineage, a model card, and a signed manifest
+    of all these."""
+    target = state.targets[index]
     assert target.onnx is not None
     # Two targets may have come to the same network.
     folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
@@ -72,8 +81,11 @@ def target_files(
     card = _card(state, target, network, figures, report, files, origin_of(uploaded), missing)
     (folder / CARD_FILE).write_text(card.text())
     files |= {name: folder / name for name in (METRICS_FILE, CARD_FILE)}
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest(files), indent=1) + "\n")
-    return files | {MANIFEST_FILE: folder / MANIFEST_FILE}
+    signed = {**identity(ctx, state, index, metrics), **manifest(files)}
+    content = (json.dumps(signed, indent=1) + "\n").encode()
+    (folder / MANIFEST_FILE).write_bytes(content)
+    (folder / SIGNATURE_FILE).write_bytes(ctx.sign(content))
+    return files | {name: folder / name for name in (MANIFEST_FILE, SIGNATURE_FILE)}
 
 
 def reader_name(state: State) -> str:
@@ -88,6 +100,25 @@ def manifest(files: Mapping[str, Path]) -> dict[str, Any]:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         found[name] = {"size_bytes": files[name].stat().st_size, "sha256": sha256}
     return {"files": found}
+
+
+def identity(
+    ctx: JobContext, state: State, index: int, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the files are of, as far as a signature should vouch for it by itself."""
+    return {
+        "version": 1,
+        "job": {"id": ctx.job_id, "seed": ctx.seed},
+        "target": index,
+        "subnet": state.targets[index].config.fingerprint,
+        "metrics": {name: metrics[name] for name in SIGNED_METRICS if name in metrics},
+        "provenance": {
+            "data_sha256": state.data_sha256,
+            "model_sha256": state.model_sha256,
+            "measurement_job": metrics["measurement_job"],
+            "versions": metrics["versions"],
+        },
+    }
 
 
 def lineage(

@@ -193,7 +193,8 @@ class Card:
             f"Base model: {self.origin.base_model or 'unknown'}. "
             f"Its licence: {self.origin.license or 'unknown'}.",
             "`metrics.json` has the lineage: the job, its data, and what each stage changed. "
-            "`manifest.json` has size and SHA-256 of every file.",
+            "`manifest.json` has size and SHA-256 of every file, `manifest.sig` its signature: "
+            "`snugnet verify . --url SERVER` compares them.",
         ]
         if self.label_names:
             facts.insert(1, f"Labels: {', '.join(self.label_names)}.")

@@ -33,6 +33,7 @@ UNSEARCHED_NAMES = {
 }
 MEDIA_TYPES = {
     ".json": "application/json",
+    ".sig": "application/json",
     ".png": "image/png",
     ".md": "text/markdown",
     ".xml": "application/xml",
@@ -281,7 +282,7 @@ def _store(ctx: JobContext, state: State, report: dict[str, Any]) -> list[NewArt
             )
     for index, target in enumerate(state.targets):
         if target.onnx is not None:
-            files = target_files(ctx, state, target, report["targets"][index], report)
+            files = target_files(ctx, state, index, report["targets"][index], report)
             artifacts += [_artifact(ctx, name, path, index) for name, path in files.items()]
     return artifacts
 

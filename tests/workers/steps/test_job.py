@@ -22,6 +22,8 @@ from search.pareto import ParetoFront
 from search.space import SubnetConfig
 from service.gc import collect
 from service.models import BlobReference, BlobRow, UploadFile
+from service.signing_keys import list_signing_keys
+from service.verifying import verify_folder
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.search import to_candidate
 
@@ -51,7 +53,7 @@ TARGET_FIELDS = {
 }
 TARGET_FILES = {
     *("tokenizer.json", "model.safetensors", "config.json", "modeling_snugnet.py"),
-    *("metrics.json", "README.md", "manifest.json"),
+    *("metrics.json", "README.md", "manifest.json", "manifest.sig"),
 }
 
 
@@ -238,21 +240,31 @@ def test_transformers_answers_as_a_downloaded_network(
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-def test_the_manifest_is_of_all_that_is_downloaded(stored: dict[str, Path]) -> None:
+def test_the_manifest_is_of_all_that_is_downloaded_and_signed(
+    whole_job: WholeJob, stored: dict[str, Path], tmp_path: Path
+) -> None:
+    with whole_job.workshop.database.read() as session:
+        known = {row.public_key for row in list_signing_keys(session)}
     for index in (0, 1):
-        files = {
-            name.removeprefix(f"target-{index}/"): path
-            for name, path in stored.items()
-            if name.startswith(f"target-{index}/")
-        }
-        manifest = json.loads(files.pop("manifest.json").read_text())
-        assert manifest["files"] == {
-            name: {
-                "size_bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-            for name, path in files.items()
-        }
+        for name, path in stored.items():
+            if name.startswith(f"target-{index}/"):
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, tmp_path / name)
+        folder = tmp_path / f"target-{index}"
+        found = verify_folder(folder, known)
+        assert (found.problems, found.is_known_key) == ((), True)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert len(manifest["files"]) == found.num_files == len(list_files(folder)) - 2
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert manifest["job"] == {"id": whole_job.job.id, "seed": whole_job.job.seed}
+        assert manifest["target"] == index
+        assert manifest["metrics"].items() <= metrics.items()
+        assert {"p95_ms", "quality", "is_met"} < manifest["metrics"].keys()
+        assert manifest["provenance"]["measurement_job"] == metrics["measurement_job"]
+
+
+def list_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_metrics_hold_the_lineage(

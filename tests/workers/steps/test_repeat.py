@@ -16,7 +16,9 @@ from tests.workers.steps.in_process import Workshop, comparable
 from workers.context import JobContext
 
 # These name the job, or say when things happened.
-TELLS_THE_JOB = {"metrics.json", "README.md", "manifest.json", "report.json", "pareto.png"}
+TELLS_THE_JOB = {
+    *("metrics.json", "README.md", "manifest.json", "manifest.sig", "report.json", "pareto.png")
+}
 
 
 class Killed(BaseException):

@@ -1,0 +1,24 @@
+"""By which keys manifests are signed: public, as the keys are."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.api.dependencies import Service
+from service.schemas import SigningKey, SigningKeyPage
+from service.signing_keys import list_signing_keys
+
+router = APIRouter(prefix="/v1/signing-keys", tags=["artifacts"])
+
+
+@router.get("")
+def list_keys(parts: Service) -> SigningKeyPage:
+    """Ed25519 public keys of everything that ever signed here, the newest first."""
+    with parts.database.read() as session:
+        rows = list_signing_keys(session)
+    return SigningKeyPage(
+        items=[
+            SigningKey(id=row.id, public_key=row.public_key, created_at=row.created_at)
+            for row in rows
+        ]
+    )
