@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from search.space import SubnetConfig
 from service import measurement_jobs
-from service.artifacts import FilesystemArtifactStore, list_artifacts, record_artifacts
+from service.artifacts import list_artifacts, record_artifacts
 from service.auth import create_key, look_up
 from service.client import Client
 from service.db import Database
@@ -20,6 +20,7 @@ from service.devices import register_device
 from service.jobs import ONBOARDING, create_job
 from service.models import PredictorRow, Tenant
 from service.step_types import NewArtifact, NewMeasurement
+from service.store.filesystem import FilesystemStore
 from tests.service.measuring import IDENTITY, SHAPE, measuring_spec
 from tests.service.serving import TestTransport, app_of, upload_both
 
@@ -70,7 +71,7 @@ def ids(
     key: str,
     spec: dict[str, Any],
     database: Database,
-    store: FilesystemArtifactStore,
+    store: FilesystemStore,
 ) -> dict[str, str]:
     """By the names of path parameters."""
     webhook = call(http, key, "POST", "/v1/webhooks", {"url": "https://example.org"}).json()
