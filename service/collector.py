@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_SECONDS = 3600.0
 """The first round comes so long after a start: one that is restarted daily collects too."""
+STOP_SECONDS = 5.0
 
 
 class Collector:
@@ -31,8 +32,10 @@ class Collector:
             self._thread.start()
 
     def stop(self) -> None:
-        """Does not wait for a round that is under way: it may be cut off anywhere."""
+        """Wait a little for a round that is under way; it may be cut off anywhere."""
         self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         interval_seconds = self._settings.gc_hours * 3600

@@ -68,22 +68,17 @@ def command(
     Raises:
         NotStarted: this installation is a client only.
     """
-    check_server_installed()
-    parts = [sys.executable, "-P", "-m", "service.supervisor"]
-    parts += ["--data-dir", str(data_dir), "--host", host, "--port", str(port)]
-    parts += [] if has_worker else ["--no-worker"]
-    parts += [] if has_agent else ["--no-agent"]
-    return parts
-
-
-def check_server_installed() -> None:
-    """Raises: NotStarted."""
     missing = [module for module in SERVER_MODULES if find_spec(module) is None]
     if missing:
         raise NotStarted(
             f"this installation has no server ({', '.join(missing)} missing); "
             "install snugnet[worker]"
         )
+    parts = [sys.executable, "-P", "-m", "service.supervisor"]
+    parts += ["--data-dir", str(data_dir), "--host", host, "--port", str(port)]
+    parts += [] if has_worker else ["--no-worker"]
+    parts += [] if has_agent else ["--no-agent"]
+    return parts
 
 
 def start(

@@ -14,7 +14,6 @@ from service.models import ArtifactRow
 from service.problems import NotFound, described
 from service.schemas import ArtifactDigests
 from service.store.digest import CHUNK_BYTES
-from service.store.protocol import check_name
 
 router = APIRouter(prefix="/v1", tags=["artifacts"])
 
@@ -59,9 +58,9 @@ def digests(artifact_id: str, parts: Service, caller: ArtifactsReader) -> Artifa
 
 @router.get("/blobs/{sha256}", response_class=Response, responses=CONTENT_RESPONSES)
 def blob(sha256: str, request: Request, parts: Service, caller: BlobsReader) -> Response:
-    """What an agent is to measure; another tenant's is not there."""
+    """A file that the caller's tenant has, such as what an agent of it is to measure."""
     with caller.database.read() as session:
-        if not blobs.is_visible(session, check_name(sha256)):
+        if not blobs.is_visible(session, sha256):
             raise NotFound("blob", sha256)
     size_bytes = parts.store.size_bytes(sha256)
     return blob_response(request, parts.store, sha256, size_bytes=size_bytes)

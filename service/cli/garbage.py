@@ -12,8 +12,8 @@ import typer
 
 from search.errors import SnugnetError
 from service.cli.connection import DataDir
+from service.cli.roles import server_settings
 from service.cli.tables import make_table, print_table
-from service.embedded import check_server_installed
 from service.instance import DEFAULT_DATA_DIR
 
 if TYPE_CHECKING:
@@ -38,14 +38,12 @@ def collect(
 ) -> None:
     """Delete files that nobody needs, as far as retention allows; run where the server's settings
     are. Beside a running service it does no harm."""
-    check_server_installed()
+    settings = server_settings(data_dir=data_dir)
     from service.db import Database
     from service.gc import collect as collect_garbage
-    from service.settings import Settings
     from service.store.opening import open_store
     from service.store.protocol import StoreUnavailable
 
-    settings = Settings(data_dir=data_dir)
     database = Database(settings.database_url)
     try:
         report = collect_garbage(database, open_store(settings), settings, dry_run=dry_run)

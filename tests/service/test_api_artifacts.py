@@ -97,7 +97,7 @@ def test_an_unknown_artifact_or_blob(http: TestClient) -> None:
     assert http.get("/v1/artifacts/art_x/content").json()["code"] == "not_found"
     assert http.get(f"/v1/blobs/{'0' * 64}").json()["code"] == "not_found"
     assert http.get("/v1/blobs/..%2Fsnugnet.db").status_code == 404
-    assert http.get("/v1/blobs/xyz").status_code == 422
+    assert http.get("/v1/blobs/xyz").status_code == 404
 
 
 def test_another_tenant_gets_neither_file_nor_digests_nor_blob(

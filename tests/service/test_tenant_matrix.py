@@ -20,7 +20,7 @@ from service.devices import register_device
 from service.jobs import ONBOARDING, create_job
 from service.models import PredictorRow, Tenant
 from service.step_types import NewArtifact, NewMeasurement
-from service.store.protocol import ArtifactStore
+from service.store.filesystem import FilesystemStore
 from tests.service.measuring import IDENTITY, SHAPE, measuring_spec
 from tests.service.serving import TestTransport, app_of, upload_both
 
@@ -71,7 +71,7 @@ def ids(
     key: str,
     spec: dict[str, Any],
     database: Database,
-    store: ArtifactStore,
+    store: FilesystemStore,
 ) -> dict[str, str]:
     """By the names of path parameters."""
     webhook = call(http, key, "POST", "/v1/webhooks", {"url": "https://example.org"}).json()

@@ -26,6 +26,7 @@ from service.queue import InMemoryQueue
 from service.settings import Settings
 from service.step_types import NewStep
 from service.store.protocol import ArtifactStore
+from service.tenancy import DEFAULT_TENANT
 from service.uploads import check_upload
 from tests.service.helpers import job_of, steps_of
 from workers.runner import StepRunner
@@ -51,11 +52,11 @@ class Workshop:
         measure: Measure | None = None,
     ) -> None:
         self.settings = settings
-        self.database = database
+        self.database = database.for_tenant(DEFAULT_TENANT)
         self.store = store
         self.measure = measure or self.measure_here
         self._runner = StepRunner(settings, database=database, queue=InMemoryQueue(), store=store)
-        with database.write() as session:
+        with self.database.write() as session:
             # An agent of a service may have registered it already.
             device = find_device(session, "this-cpu")
             if device is None:
