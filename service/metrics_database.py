@@ -35,6 +35,7 @@ from service.models import (
     PredictorRow,
     Step,
     UploadFile,
+    WebhookDelivery,
 )
 from service.room import is_held_back
 from service.step_kinds import QUEUES, queue_of
@@ -195,6 +196,18 @@ def _devices(session: Session) -> Iterable[Metric]:
     )
 
 
+def _webhooks(session: Session) -> Iterable[Metric]:
+    overdue_since = func.min(WebhookDelivery.next_attempt_at)
+    count, oldest, now = session.execute(
+        select(func.count(), overdue_since, epoch_now()).where(WebhookDelivery.state == "pending")
+    ).one()
+    lag_s = max(0.0, now - oldest) if oldest is not None else 0.0
+    yield _gauge("snugnet_webhook_pending", "Messages that nobody has taken yet.", count)
+    yield _gauge(
+        "snugnet_webhook_lag_seconds", "How overdue the next attempt of the oldest is.", lag_s
+    )
+
+
 # --- the history -------------------------------------------------------------------------------
 
 
@@ -249,8 +262,14 @@ def _predictors(session: Session) -> Iterable[Metric]:
     )
 
 
-PRESENT: Sequence[Read] = (_jobs, _steps, _outbox, _devices)
-HISTORY: Sequence[Read] = (_evaluations, _blobs, _predictors)
+def _failed_webhooks(session: Session) -> Iterable[Metric]:
+    failed = select(func.count()).where(WebhookDelivery.state == "failed")
+    count = session.scalar(failed) or 0
+    yield _gauge("snugnet_webhook_failed", "Messages given up, as long as they are kept.", count)
+
+
+PRESENT: Sequence[Read] = (_jobs, _steps, _outbox, _devices, _webhooks)
+HISTORY: Sequence[Read] = (_evaluations, _blobs, _predictors, _failed_webhooks)
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -13,11 +13,12 @@ from service import lifecycle, metrics, outbox
 from service.db import Database, epoch_now
 from service.metrics_access import is_allowed
 from service.metrics_database import DatabaseMetrics
-from service.models import Device, OutboxRow, Step, Tenant
+from service.models import Device, OutboxRow, Step, Tenant, Webhook, WebhookDelivery
 from service.queue import InMemoryQueue
 from service.reconciler import reconcile
 from service.settings import Settings
 from service.step_types import MAX_ATTEMPTS, NewArtifact, NewStep, StepResult
+from service.tenancy import DEFAULT_TENANT
 from tests.service.helpers import (
     claim,
     claimed,
@@ -177,6 +178,29 @@ def test_devices_are_counted_by_whether_their_agent_is_there(database: Database)
     assert found["snugnet_devices connected=yes"] == 1
     assert found["snugnet_devices connected=no"] == 1
     assert not [name for name in found if "here" in name or "away" in name]
+
+
+def test_messages_that_nobody_takes_are_counted_and_lag(database: Database) -> None:
+    with database.write() as session:
+        webhook = Webhook(
+            tenant_id=DEFAULT_TENANT, url="https://example.org", kinds=["job"], secret="s"
+        )
+        session.add(webhook)
+        session.flush()
+        for state, due in (("pending", -60.0), ("pending", 60.0), ("failed", -600.0)):
+            session.add(
+                WebhookDelivery(
+                    tenant_id=DEFAULT_TENANT,
+                    webhook_id=webhook.id,
+                    kind="job",
+                    payload={},
+                    state=state,
+                    next_attempt_at=epoch_now() + due,
+                )
+            )
+    found = gauges(database)
+    assert (found["snugnet_webhook_pending"], found["snugnet_webhook_failed"]) == (2, 1)
+    assert 60 <= found["snugnet_webhook_lag_seconds"] < 120
 
 
 def test_what_grows_is_read_twice_a_minute_at_most(
