@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, and_, case, func, select, text, union
+from sqlalchemy import ColumnElement, and_, case, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -26,7 +26,7 @@ from service.devices import was_heard
 from service.job_states import ACTIVE, GOING, TERMINAL
 from service.jobs import ONBOARDING, SEARCH
 from service.models import (
-    ArtifactRow,
+    BlobRow,
     Device,
     EvaluationRow,
     Job,
@@ -34,7 +34,6 @@ from service.models import (
     OutboxRow,
     PredictorRow,
     Step,
-    UploadFile,
     WebhookDelivery,
 )
 from service.room import is_held_back
@@ -217,15 +216,12 @@ def _evaluations(session: Session) -> Iterable[Metric]:
 
 
 def _blobs(session: Session) -> Iterable[Metric]:
-    blobs = union(
-        select(ArtifactRow.sha256, ArtifactRow.size_bytes),
-        select(UploadFile.sha256, UploadFile.size_bytes),
-    ).subquery()
+    is_here = BlobRow.size_bytes.is_not(None)
     num_blobs, size_bytes = session.execute(
-        select(func.count(), func.coalesce(func.sum(blobs.c.size_bytes), 0)).select_from(blobs)
+        select(func.count(), func.coalesce(func.sum(BlobRow.size_bytes), 0)).where(is_here)
     ).one()
-    yield _gauge("snugnet_blobs", "Files of uploads and artifacts, by content.", num_blobs)
-    yield _gauge("snugnet_blob_bytes", "Their size.", float(size_bytes))
+    yield _gauge("snugnet_blobs", "Files in the store.", num_blobs)
+    yield _gauge("snugnet_blob_bytes", "Their size.", size_bytes or 0)
 
 
 def _predictors(session: Session) -> Iterable[Metric]:
