@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-small test test-slow lint format clean
+.PHONY: help setup demo demo-small test test-slow compose-check lint format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## create .venv and install everything into it
 
@@ -29,6 +29,9 @@ test: setup lint  ## lint, type-check and run the test suite
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
 	$(BIN)/python -m pytest -m slow -s
+
+compose-check: setup  ## check docker-compose.yml and the images, and carry a job through as processes
+	$(BIN)/python -m pytest tests/deploy -s
 
 lint: setup  ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

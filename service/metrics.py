@@ -61,6 +61,7 @@ STALE_WRITES = Counter(
     "Results refused because somebody else held the work by then.",
     ("holder",),
 )
+WEBHOOK_ATTEMPTS = Counter("snugnet_webhook_attempts", "Messages sent to webhooks.", ("outcome",))
 PREDICTION_ERROR = Histogram(
     "snugnet_prediction_error_ratio",
     "How far the predicted latency of a delivered file was from the measured one.",

@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, and_, case, func, select, text, union
+from sqlalchemy import ColumnElement, and_, case, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -26,7 +26,7 @@ from service.devices import was_heard
 from service.job_states import ACTIVE, GOING, TERMINAL
 from service.jobs import ONBOARDING, SEARCH
 from service.models import (
-    ArtifactRow,
+    BlobRow,
     Device,
     EvaluationRow,
     Job,
@@ -34,7 +34,7 @@ from service.models import (
     OutboxRow,
     PredictorRow,
     Step,
-    UploadFile,
+    WebhookDelivery,
 )
 from service.room import is_held_back
 from service.step_kinds import QUEUES, queue_of
@@ -195,6 +195,18 @@ def _devices(session: Session) -> Iterable[Metric]:
     )
 
 
+def _webhooks(session: Session) -> Iterable[Metric]:
+    overdue_since = func.min(WebhookDelivery.next_attempt_at)
+    count, oldest, now = session.execute(
+        select(func.count(), overdue_since, epoch_now()).where(WebhookDelivery.state == "pending")
+    ).one()
+    lag_s = max(0.0, now - oldest) if oldest is not None else 0.0
+    yield _gauge("snugnet_webhook_pending", "Messages that nobody has taken yet.", count)
+    yield _gauge(
+        "snugnet_webhook_lag_seconds", "How overdue the next attempt of the oldest is.", lag_s
+    )
+
+
 # --- the history -------------------------------------------------------------------------------
 
 
@@ -204,15 +216,12 @@ def _evaluations(session: Session) -> Iterable[Metric]:
 
 
 def _blobs(session: Session) -> Iterable[Metric]:
-    blobs = union(
-        select(ArtifactRow.sha256, ArtifactRow.size_bytes),
-        select(UploadFile.sha256, UploadFile.size_bytes),
-    ).subquery()
+    is_here = BlobRow.size_bytes.is_not(None)
     num_blobs, size_bytes = session.execute(
-        select(func.count(), func.coalesce(func.sum(blobs.c.size_bytes), 0)).select_from(blobs)
+        select(func.count(), func.coalesce(func.sum(BlobRow.size_bytes), 0)).where(is_here)
     ).one()
-    yield _gauge("snugnet_blobs", "Files of uploads and artifacts, by content.", num_blobs)
-    yield _gauge("snugnet_blob_bytes", "Their size.", float(size_bytes))
+    yield _gauge("snugnet_blobs", "Files in the store.", num_blobs)
+    yield _gauge("snugnet_blob_bytes", "Their size.", size_bytes or 0)
 
 
 def _predictors(session: Session) -> Iterable[Metric]:
@@ -249,8 +258,14 @@ def _predictors(session: Session) -> Iterable[Metric]:
     )
 
 
-PRESENT: Sequence[Read] = (_jobs, _steps, _outbox, _devices)
-HISTORY: Sequence[Read] = (_evaluations, _blobs, _predictors)
+def _failed_webhooks(session: Session) -> Iterable[Metric]:
+    failed = select(func.count()).where(WebhookDelivery.state == "failed")
+    count = session.scalar(failed) or 0
+    yield _gauge("snugnet_webhook_failed", "Messages given up, as long as they are kept.", count)
+
+
+PRESENT: Sequence[Read] = (_jobs, _steps, _outbox, _devices, _webhooks)
+HISTORY: Sequence[Read] = (_evaluations, _blobs, _predictors, _failed_webhooks)
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 RUN_STEP = "snugnet.run_step"
 KILL_GRACE_SECONDS = 60.0
+CHILD_START_SECONDS = 120.0
 
 # A stalled broker makes a publish with default timeouts hang for more than 25 s; with these it
 # fails after about 4 s, and the outbox keeps the row.
@@ -115,6 +116,9 @@ def worker_config(settings: Settings) -> dict[str, Any]:
         "worker_pool": "prefork",
         # A forked child hangs in torch; a spawned one starts clean.
         "worker_pool_start_method": "spawn",
+        # It takes seconds to start, on a busy machine more than Celery's own four; a child that is
+        # killed for that is followed by one that starts no faster, for ever.
+        "worker_proc_alive_timeout": CHILD_START_SECONDS,
         "worker_concurrency": 1,
         "worker_max_tasks_per_child": 50,
         "task_soft_time_limit": settings.step_limit_seconds,

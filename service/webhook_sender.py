@@ -17,6 +17,7 @@ import httpx
 from sqlalchemy import select, update
 
 from search.errors import InvalidInput
+from service import metrics
 from service.db import Database, epoch_now
 from service.models import Webhook, WebhookDelivery
 from service.outbox import add_sleeper, remove_sleeper
@@ -112,7 +113,10 @@ class WebhookSender:
             return
         claimed = self._claim(delivery_id)
         if claimed is not None:
-            self._record(claimed, self._send(claimed))
+            outcome = self._send(claimed)
+            label = "taken" if outcome.is_taken else "refused"
+            metrics.WEBHOOK_ATTEMPTS.labels(label).inc()
+            self._record(claimed, outcome)
 
     def _claim(self, delivery_id: str) -> _Claimed | None:
         with self._database.write() as session:

@@ -4,7 +4,8 @@
 
 The key is best given as SNUGNET_API_KEY: arguments can be seen by every user of the machine. It
 needs the scope `devices:measure` and no other. Where SNUGNET_QUIET_LOCK names a file, the agent
-owns its lock while it measures, and workers on the same machine pause.
+owns its lock while it measures, and workers on the same machine pause. A file named by
+SNUGNET_ALIVE_FILE is touched whenever the server has answered.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Agent:
         *,
         agent_id: str | None = None,
         quiet_lock: Path | None = None,
+        alive_file: Path | None = None,
         claim_wait_s: float = CLAIM_WAIT_S,
         in_use_patience_s: float = IN_USE_PATIENCE_S,
     ) -> None:
@@ -70,6 +72,7 @@ class Agent:
         self._name = name
         self._agent_id = agent_id or new_id("agent")
         self._quiet_lock = quiet_lock
+        self._alive_file = alive_file
         self._claim_wait_s = claim_wait_s
         self._in_use_patience_s = in_use_patience_s
         self._in_use_since: float | None = None
@@ -122,14 +125,20 @@ class Agent:
             claimed = client.claim_measurement_job(
                 device.id, agent_id=self._agent_id, wait_s=self._claim_wait_s
             )
+            self._note_contact()
             if claimed is not None:
                 self._work(client, claimed)
             elif time.monotonic() - registered_at >= REGISTER_EVERY_S:
                 return
 
+    def _note_contact(self) -> None:
+        """The server has answered: whoever watches this process can see since when it has not."""
+        if self._alive_file is not None:
+            self._alive_file.touch()
+
     def _work(self, client: Client, claimed: ClaimedMeasurementJob) -> None:
         started = time.monotonic()
-        with _told_of(claimed), _Lease(self._connect, claimed) as lease:
+        with _told_of(claimed), _Lease(self._connect, claimed, self._note_contact) as lease:
             try:
                 result = self._measure(client, claimed, lease)
             except MeasuringAborted:
@@ -209,8 +218,14 @@ def _told_of(claimed: ClaimedMeasurementJob) -> Iterator[None]:
 class _Lease:
     """Renews a claim from a thread of its own; `is_lost` once somebody else may hold it."""
 
-    def __init__(self, connect: Callable[[], Client], claimed: ClaimedMeasurementJob) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        claimed: ClaimedMeasurementJob,
+        note_contact: Callable[[], None],
+    ) -> None:
         self._connect = connect
+        self._note_contact = note_contact
         self._claimed = claimed
         self._lost = threading.Event()
         self._done = threading.Event()
@@ -233,6 +248,7 @@ class _Lease:
             while not self._done.wait(self._claimed.lease_seconds / 3):
                 try:
                     client.renew_measurement_job(self._claimed.id, self._claimed.token)
+                    self._note_contact()
                 except Unreachable as error:
                     # Whoever restarts the server finds the lease; whether it still holds, the
                     # next renewal or the report will show.
@@ -275,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     logs.configure(secrets=(args.key,))
     tracing.configure("agent")
-    lock = os.environ.get("SNUGNET_QUIET_LOCK")
+    lock, alive = os.environ.get("SNUGNET_QUIET_LOCK"), os.environ.get("SNUGNET_ALIVE_FILE")
     signal.signal(signal.SIGTERM, _exit)
     try:
         with hold_identity(args.state_dir or default_state_dir(), args.name) as agent_id:
@@ -284,6 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args.name,
                 agent_id=agent_id,
                 quiet_lock=Path(lock) if lock else None,
+                alive_file=Path(alive) if alive else None,
             )
             agent.run()
     except NotAllowed as error:

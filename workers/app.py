@@ -48,7 +48,7 @@ def _set_up_logging(**_: Any) -> None:
     logs.configure(log_format=settings.log_format, secrets=settings.secrets)
     pool_logger = billiard.util.get_logger()
     pool_logger.propagate = True
-    # What became of a step is told here, by `run_step`.
+    # What became of a step is told by its runner.
     for name in (pool_logger.name, "celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -61,8 +61,7 @@ def run_step(task: Task, step_id: str) -> None:
     owner = Owner.in_worker(os.getppid(), task.request.id)
     sent_by = (task.request.headers or {}).get(tracing.TRACEPARENT)
     with log_context(step=step_id):
-        outcome = _runner().run(step_id, str(owner), traceparent=sent_by)
-        logger.info("a wake-up was answered: %s", outcome)
+        _runner().run(step_id, str(owner), traceparent=sent_by)
 
 
 @cache

@@ -69,7 +69,7 @@ class StepRunner:
         )
 
     def run(self, step_id: str, owner: str, *, traceparent: str | None = None) -> str:
-        """Answer one wake-up; returns what became of it, for the log.
+        """Answer one wake-up; returns what became of it.
 
         Args:
             traceparent: of whoever sent the wake-up.
@@ -116,7 +116,9 @@ class StepRunner:
                 Heartbeat(self._database, lease, abort, self._settings),
                 self._scratch(lease) as scratch,
             ):
+                logger.info("the step begins")
                 outcome = self._handle(lease, abort, scratch)
+                logger.info("the step ended: %s", outcome)
         except LeaseLost:
             metrics.STALE_WRITES.labels("worker").inc()
         finally:

@@ -13,11 +13,12 @@ from service import lifecycle, metrics, outbox
 from service.db import Database, epoch_now
 from service.metrics_access import is_allowed
 from service.metrics_database import DatabaseMetrics
-from service.models import Device, OutboxRow, Step, Tenant
+from service.models import BlobRow, Device, OutboxRow, Step, Tenant, Webhook, WebhookDelivery
 from service.queue import InMemoryQueue
 from service.reconciler import reconcile
 from service.settings import Settings
-from service.step_types import MAX_ATTEMPTS, NewArtifact, NewStep, StepResult
+from service.step_types import MAX_ATTEMPTS, NewStep, StepResult
+from service.tenancy import DEFAULT_TENANT
 from tests.service.helpers import (
     claim,
     claimed,
@@ -157,11 +158,10 @@ def test_a_silent_holder_is_counted_once_by_the_reconciler(database: Database) -
     assert gauges(database)["snugnet_jobs kind=search state=failed"] == 1
 
 
-def test_a_file_is_counted_once_however_often_it_is_named(database: Database) -> None:
-    for name in ("a", "b"):
-        artifact = NewArtifact(name=name, sha256="0" * 64, size_bytes=10**10, media_type="x")
-        job_id = create_job(database)
-        finish(database, claimed(database, job_id), StepResult(result={}, artifacts=[artifact]))
+def test_files_count_once_they_have_arrived(database: Database) -> None:
+    with database.write() as session:
+        session.add(BlobRow(sha256="0" * 64, size_bytes=10**10))
+        session.add(BlobRow(sha256="1" * 64, size_bytes=None))
     found = gauges(database)
     assert (found["snugnet_blobs"], found["snugnet_blob_bytes"]) == (1, 1e10)
 
@@ -177,6 +177,29 @@ def test_devices_are_counted_by_whether_their_agent_is_there(database: Database)
     assert found["snugnet_devices connected=yes"] == 1
     assert found["snugnet_devices connected=no"] == 1
     assert not [name for name in found if "here" in name or "away" in name]
+
+
+def test_messages_that_nobody_takes_are_counted_and_lag(database: Database) -> None:
+    with database.write() as session:
+        webhook = Webhook(
+            tenant_id=DEFAULT_TENANT, url="https://example.org", kinds=["job"], secret="s"
+        )
+        session.add(webhook)
+        session.flush()
+        for state, due in (("pending", -60.0), ("pending", 60.0), ("failed", -600.0)):
+            session.add(
+                WebhookDelivery(
+                    tenant_id=DEFAULT_TENANT,
+                    webhook_id=webhook.id,
+                    kind="job",
+                    payload={},
+                    state=state,
+                    next_attempt_at=epoch_now() + due,
+                )
+            )
+    found = gauges(database)
+    assert (found["snugnet_webhook_pending"], found["snugnet_webhook_failed"]) == (2, 1)
+    assert 60 <= found["snugnet_webhook_lag_seconds"] < 120
 
 
 def test_what_grows_is_read_twice_a_minute_at_most(

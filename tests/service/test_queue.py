@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from celery import Celery
+
 from service.queue import CeleryQueue, hard_limit_seconds, worker_config
 from service.settings import Settings
 
@@ -18,3 +20,10 @@ def test_the_broker_redelivers_later_than_any_step_can_run(settings: Settings) -
     assert config["task_soft_time_limit"] < config["task_time_limit"]
     timeout = config["broker_transport_options"]["visibility_timeout"]
     assert timeout > hard_limit_seconds(settings) > settings.lease_seconds
+
+
+def test_celery_has_the_patience_for_a_child_that_starts_slowly(settings: Settings) -> None:
+    """Its own four seconds are fewer than a spawned one takes on a busy machine."""
+    app = Celery("test", set_as_current=False)
+    app.conf.update(worker_config(settings))
+    assert app.conf.worker_proc_alive_timeout >= 60
