@@ -83,11 +83,14 @@ def test_each_package_is_this_repositorys_own(package: str) -> None:
 
 
 def test_no_init_file_imports_anything_when_it_is_loaded() -> None:
-    """But for the words of annotations, where a package has a function of its own."""
+    """But for the words of annotations, where a package has a function of its own; and the SDK,
+    which is imported as a whole, by its users."""
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
     assert files
     for path in files:
         body = ast.parse(path.read_text()).body
+        if path.parent == ROOT / "service" / "client":
+            continue  # what it loads is held by the tests above
         may_define = path.parent.name in ("cli", "export")
         for node in body:
             assert isinstance(node, ast.Expr) or (may_define and _defines(node)), path

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from search.errors import InvalidInput
 from service import tracing
-from service.client_errors import Corrupted, Unreachable, error_of
+from service.client.errors import Corrupted, Unreachable, error_of
 from service.schemas import Event, EventPage
 
 Answered = TypeVar("Answered", bound=BaseModel)

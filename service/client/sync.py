@@ -1,12 +1,4 @@
-"""The SDK: everything that a program or the command line does over HTTP.
-
-client = Client("http://127.0.0.1:8000", api_key)
-model = client.upload_folder(Path("my-model"))
-job = client.submit(spec)
-for event in client.events(job.id):
-    print(event.message)
-client.download(job.id, Path("winners"))
-"""
+"""The client that waits for its answers."""
 
 from __future__ import annotations
 
@@ -18,17 +10,9 @@ from typing import Any, Literal
 import httpx
 
 from search.errors import InvalidInput
-from service.client_connection import CHUNK_BYTES, LONG_POLL_SECONDS, sha256_of
-from service.client_devices import DeviceCalls
-from service.client_errors import (
-    ApiError,
-    Conflict,
-    Corrupted,
-    NotAllowed,
-    NotFound,
-    Rejected,
-    Unreachable,
-)
+from service.client.connection import CHUNK_BYTES, LONG_POLL_SECONDS, sha256_of
+from service.client.devices import DeviceCalls
+from service.client.errors import Corrupted, NotFound
 from service.job_spec import JobSpec
 from service.schemas import (
     Artifact,
@@ -45,18 +29,6 @@ from service.schemas import (
     SigningKeyPage,
     Upload,
 )
-
-__all__ = [
-    "ApiError",
-    "Client",
-    "Conflict",
-    "Corrupted",
-    "NotAllowed",
-    "NotFound",
-    "Rejected",
-    "Unreachable",
-    "sha256_of",
-]
 
 # Of a model folder only these are needed; anything else in it stays where it is.
 MODEL_FILES = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from service.client_connection import LONG_POLL_SECONDS, Connection, parse_answer
+from service.client.connection import LONG_POLL_SECONDS, Connection, parse_answer
 from service.device_schemas import (
     ApiKey,
     ApiKeyPage,
