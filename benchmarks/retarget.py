@@ -83,7 +83,7 @@ def _front_of(
     job = client.submit({**spec, "targets": [dict(target)]})
     seconds: dict[str, float] = {}
     front: list[dict[str, Any]] = []
-    for event in client.events(job.id):
+    for event in client.stream(job.id):
         if event.kind == "onboarded":
             seconds["onboarded"] = time.monotonic() - start
         if event.kind == "generation":

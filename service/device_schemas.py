@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from service.job_spec import ModelSource, SpaceSpec, WorkloadSpec
-from service.schemas import Answer, JobProgress, JobState, Name, StatusReason, Strict
+from service.schemas import Answer, AnsweredState, JobProgress, Name, StatusReason, Strict
 from service.validation import WrongField
 
 DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,62}$")]
@@ -280,7 +280,8 @@ class OnboardingSpec(OnboardingRequest):
 class Onboarding(Answer):
     id: str
     device_id: str
-    state: JobState
+    state: AnsweredState
+    terminal: bool = False
     stage: str | None = None
     progress: JobProgress = JobProgress()
     status_reason: StatusReason | None = None

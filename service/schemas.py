@@ -6,7 +6,14 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from service.validation import WrongField
 
@@ -86,10 +93,19 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     SUCCEEDED = "succeeded"
+    UNKNOWN = "unknown"
+    """No job is in it: what a client reads where a newer server has a state of another name."""
 
     @property
     def is_final(self) -> bool:
         return self in (JobState.CANCELLED, JobState.FAILED, JobState.SUCCEEDED)
+
+
+def _known_or_unknown(state: object) -> object:
+    return state if state in set(JobState) else JobState.UNKNOWN
+
+
+AnsweredState = Annotated[JobState, BeforeValidator(_known_or_unknown)]
 
 
 class JobProgress(Answer):
@@ -108,9 +124,9 @@ class StatusReason(Answer):
 class Job(Answer):
     id: str
     name: str
-    state: JobState
+    state: AnsweredState
     terminal: bool = False
-    """Whether the job has ended; a state that a client does not know tells it by this."""
+    """Whether the job has ended; also where a client does not know its state."""
 
     stage: str | None = None
     progress: JobProgress = JobProgress()
@@ -194,8 +210,11 @@ class Event(Answer):
 
 class EventPage(Answer):
     items: list[Event]
-    job_state: JobState
-    """State of the job when the page was read: when it is final, no event follows the page's."""
+    job_state: AnsweredState
+    """State of the job when the page was read."""
+
+    terminal: bool = False
+    """Whether the job had ended by then: no event follows the page's, but for `more`."""
 
     more: bool = False
     """Whether there are further events already; then ask again at once."""

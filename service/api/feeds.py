@@ -45,7 +45,8 @@ async def wait_for_events(
             state = JobState(find(session, job_id).state)
             rows = list_events(session, job_id, after=after, limit=limit + 1)
         items = [Event.model_validate(row) for row in rows[:limit]]
-        return EventPage(items=items, job_state=state, more=len(rows) > limit)
+        is_over = state in TERMINAL
+        return EventPage(items=items, job_state=state, terminal=is_over, more=len(rows) > limit)
 
     def read_news() -> EventPage | None:
         page = read()

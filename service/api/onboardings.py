@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
 from service import devices, jobs, lifecycle
 from service.api.dependencies import DevicesReader, DevicesWriter, Service
-from service.api.feeds import MAX_WAIT_SECONDS, cursor_after, read_cursor, wait_for_events
+from service.api.feeds import (
+    MAX_WAIT_SECONDS,
+    cursor_after,
+    read_cursor,
+    stream_events,
+    wait_for_events,
+)
 from service.api.search_jobs import asked, progress_of, status_reason_of
 from service.device_schemas import Onboarding, OnboardingPage
+from service.job_states import TERMINAL
 from service.models import Job as JobRow
 from service.problems import NotFound
 from service.schemas import EventPage, JobState
@@ -54,7 +63,7 @@ async def events(
     onboarding_id: str,
     parts: Service,
     caller: DevicesReader,
-    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
 ) -> EventPage:
@@ -62,6 +71,30 @@ async def events(
     return await wait_for_events(
         parts, caller, _onboarding, onboarding_id, after=after, limit=limit, wait_s=wait_s
     )
+
+
+def _existing(onboarding_id: str, caller: DevicesReader) -> None:
+    """Before a stream begins: an error cannot be told once it has. Of the caller first."""
+    with caller.database.read() as session:
+        _onboarding(session, onboarding_id)
+
+
+@router.get(
+    "/{onboarding_id}/events/stream",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_existing)],
+)
+async def event_stream(
+    onboarding_id: str,
+    parts: Service,
+    caller: DevicesReader,
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**31)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events after `after`, or after `Last-Event-ID` where a browser comes again."""
+    start = after if last_event_id is None else last_event_id
+    async for event in stream_events(parts, caller, _onboarding, onboarding_id, after=start):
+        yield event
 
 
 @router.post("/{onboarding_id}:cancel", status_code=202)
@@ -77,6 +110,7 @@ def to_onboarding(row: JobRow) -> Onboarding:
         id=row.id,
         device_id=row.spec["device"],
         state=JobState(row.state),
+        terminal=row.state in TERMINAL,
         stage=row.stage,
         progress=progress_of(row),
         status_reason=status_reason_of(row),

@@ -198,7 +198,7 @@ async def events(
     job_id: str,
     parts: Service,
     caller: JobsReader,
-    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
 ) -> EventPage:
@@ -223,8 +223,8 @@ async def event_stream(
     job_id: str,
     parts: Service,
     caller: JobsReader,
-    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
-    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**31)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events after `after`, or after `Last-Event-ID` where a browser comes again."""
     start = after if last_event_id is None else last_event_id

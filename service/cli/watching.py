@@ -19,6 +19,7 @@ from service.schemas import Event, EventPage, Job, JobState
 STAGES = ("prepare", "onboard", "teacher", "supernet", "search", "finish", "report")
 # How old the bar on a terminal may get; events arrive by themselves.
 REFRESH_SECONDS = 2.0
+PATIENCE_SECONDS = 60.0  # with a server that is being restarted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +37,10 @@ def watch_job(client: Client, job_id: str, console: Console | None = None) -> Jo
     _watch(
         Followed(
             fetch=lambda: client.job(job_id),
-            events=lambda: client.events(job_id),
-            page=lambda after, wait_s: client.events_page(job_id, after=after, wait_s=wait_s),
+            events=lambda: client.stream(job_id),
+            page=lambda after, wait_s: client.events_page(
+                job_id, after=after, wait_s=wait_s, patience_s=PATIENCE_SECONDS
+            ),
         ),
         console,
     )
@@ -54,9 +57,9 @@ def watch_onboarding(
     _watch(
         Followed(
             fetch=lambda: client.onboarding(onboarding_id),
-            events=lambda: client.onboarding_events(onboarding_id),
+            events=lambda: client.onboarding_stream(onboarding_id),
             page=lambda after, wait_s: client.onboarding_events_page(
-                onboarding_id, after=after, wait_s=wait_s
+                onboarding_id, after=after, wait_s=wait_s, patience_s=PATIENCE_SECONDS
             ),
         ),
         console,
@@ -95,7 +98,7 @@ def _watch_with_bar(followed: Followed, console: Console) -> None:
                 total=job.progress.total or None,
                 amount=_amount(job),
             )
-            if page.job_state.is_final:
+            if page.terminal:
                 return
 
 

@@ -23,7 +23,7 @@ class ApiError(SnugnetError):
 
 
 class NotAllowed(ApiError):
-    """The API key is missing, unknown or revoked (401, 403)."""
+    """The API key is missing, unknown or revoked, or lacks a scope (401, 403)."""
 
     code = "not_allowed"
 
@@ -38,6 +38,12 @@ class Conflict(ApiError):
     code = "conflict"
 
 
+class HasChanged(Conflict):
+    """It is not, or no longer, of the version that was named (412)."""
+
+    code = "has_changed"
+
+
 class Rejected(ApiError):
     """The input is wrong (400, 413, 422); `problem.errors` name the fields."""
 
@@ -45,9 +51,13 @@ class Rejected(ApiError):
 
 
 class Unreachable(SnugnetError):
-    """No answer from the server, after all tries."""
+    """No answer from the server after all tries; or it failed, and `problem` says what it told."""
 
     code = "unreachable"
+
+    def __init__(self, reason: str, problem: Problem | None = None) -> None:
+        super().__init__(reason)
+        self.problem = problem
 
 
 class Corrupted(SnugnetError):
@@ -56,22 +66,37 @@ class Corrupted(SnugnetError):
     code = "corrupted"
 
 
+class AlreadyDownloading(SnugnetError):
+    """Another process is writing the same file."""
+
+    code = "already_downloading"
+
+
 ERRORS: Mapping[int, type[ApiError]] = {
     400: Rejected,
     401: NotAllowed,
     403: NotAllowed,
     404: NotFound,
     409: Conflict,
+    412: HasChanged,
     413: Rejected,
     422: Rejected,
 }
 
 
 def error_of(response: httpx.Response) -> SnugnetError:
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
+    problem = problem_of(response)
+    if problem is None:
         return Unreachable(f"{response.url} answered with status {response.status_code}")
     if response.status_code >= 500:
-        return Unreachable(f"the server failed: {problem.detail} ({problem.request_id})")
+        reason = f"the server failed: {problem.detail} ({problem.request_id})"
+        return Unreachable(reason, problem)
     return ERRORS.get(response.status_code, ApiError)(problem)
+
+
+def problem_of(response: httpx.Response) -> Problem | None:
+    """None where something else than the service has answered."""
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        return None

@@ -168,7 +168,7 @@ def test_without_an_agent_it_says_so_at_once_and_fails_in_the_end(
 ) -> None:
     silence(database)
     job_id = wait_for_agent(database, agent_timeout_s=0.5)
-    told = [e for e in client.onboarding_events(job_id) if e.kind == "waiting"]
+    told = [e for e in client.onboarding_stream(job_id) if e.kind == "waiting"]
     assert [(e.level, e.message) for e in told] == [
         (
             "warning",

@@ -15,7 +15,7 @@ import pytest
 
 from service import steps
 from service.cli.errors import NOT_FOUND
-from service.client import Client
+from service.client.retries import Tries
 from service.db import Database
 from service.events import append_event
 from service.instance import Instance
@@ -197,7 +197,7 @@ def test_each_kind_of_failure_has_its_code(cli: Cli) -> None:
 def test_a_server_that_is_not_there_is_a_network_error(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Client, "_pause", lambda *_: None)
+    monkeypatch.setattr(Tries, "_backoff_s", lambda *_: 0.0)
     code, _, err = cli("jobs", "--url", "http://127.0.0.1:9")
     assert code == 5
     assert err.startswith("error: no answer from http://127.0.0.1:9")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from service import jobs, steps
+from service import steps
 from service.client import Client
 from service.db import Database
 from service.events import append_event
-from service.models import Device
+from service.models import Device, Job
 from service.settings import Settings
 from service.step_types import StepResult
 from tests.service.commands import Cli
@@ -130,41 +131,32 @@ def test_an_onboarding_is_asked_for_and_followed(
 
 @pytest.mark.parametrize(("succeeds", "code"), [(True, 0), (False, 1)])
 def test_the_end_of_an_onboarding_is_the_end_of_the_command(
-    cli: Cli,
-    database: Database,
-    shape_file: str,
-    monkeypatch: pytest.MonkeyPatch,
-    succeeds: bool,
-    code: int,
+    cli: Cli, database: Database, shape_file: str, succeeds: bool, code: int
 ) -> None:
-    create_job = jobs.create_job
-
-    def create_ended_job(*args: object, **options: object) -> object:
-        job = create_job(*args, **options)  # type: ignore[arg-type]
-        ended.append(job.id)
-        return job
-
-    ended: list[str] = []
-    monkeypatch.setattr(jobs, "create_job", create_ended_job)
-    original = Client.onboarding_events
-
-    def events(self: Client, onboarding_id: str) -> object:
-        lease = claimed(database, onboarding_id)
-        with database.write() as session:
-            append_event(session, onboarding_id, "onboarded", "8 networks measured")
-            if succeeds:
-                steps.finish(session, lease, StepResult(result={"minutes": 1.0}))
-            else:
-                steps.fail(session, lease, "no_agent", "nobody came")
-        return original(self, onboarding_id)
-
-    monkeypatch.setattr(Client, "onboarding_events", events)
+    worker = threading.Thread(target=end_the_onboarding, args=(database, succeeds))
+    worker.start()
     found, out, err = cli(
         "devices", "onboard", "this-cpu", "--shape", shape_file, "--seq-len", "8"
     )
+    worker.join()
     assert found == code
     assert "8 networks measured" in out
     assert ("nobody came" in err) is not succeeds
+
+
+def end_the_onboarding(database: Database, succeeds: bool) -> None:
+    """As soon as there is one."""
+    job_id = None
+    while job_id is None:
+        with database.read() as session:
+            job_id = session.scalars(select(Job.id)).one_or_none()
+    lease = claimed(database, job_id)
+    with database.write() as session:
+        append_event(session, job_id, "onboarded", "8 networks measured")
+        if succeeds:
+            steps.finish(session, lease, StepResult(result={"minutes": 1.0}))
+        else:
+            steps.fail(session, lease, "no_agent", "nobody came")
 
 
 def test_what_cannot_be_onboarded_is_a_usage_error(cli: Cli, shape_file: str) -> None:

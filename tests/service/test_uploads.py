@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from sqlalchemy import select, update
 
 from search.errors import InvalidInput
-from service.client import Client, Conflict, NotFound, Rejected
+from service.client import Client, Conflict, NotFound, Rejected, upload_calls
+from service.client.calls import nothing, post
 from service.db import Database, epoch_now
 from service.models import Upload, UploadFile
 from service.settings import Settings
@@ -280,7 +281,7 @@ def test_an_upload_that_breaks_off_is_discarded(
     def interrupted(_upload_id: str, _path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client, "_send_file", interrupted)
+    monkeypatch.setattr(upload_calls, "_send_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         client.upload_file(write_data(tmp_path / "data.csv"))
     assert is_empty(settings, database)
@@ -298,4 +299,4 @@ def test_a_dataset_is_one_file_of_a_known_kind(http: TestClient) -> None:
 def test_errors_are_typed(client: Client, http: TestClient, error: type[Exception]) -> None:
     upload_id = "up_x" if error is NotFound else declare(http, b"abc")
     with pytest.raises(error):
-        client._request("POST", f"/v1/uploads/{upload_id}/finalize")
+        client.send(post(nothing, f"/v1/uploads/{upload_id}/finalize"))
