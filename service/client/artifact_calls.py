@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.client.calls import Call, get, path_of
-from service.client.downloads import Digests, Download, sha256_of
+from service.client.downloads import Download, sha256_of
 from service.client.errors import Corrupted, NotFound
 from service.client.plans import Plan, ask, fetch, work
-from service.schemas import Artifact, ArtifactPage
+from service.schemas import Artifact, ArtifactDigests, ArtifactPage
 
 WORTH_DIGESTS_BYTES = 8 << 20  # a smaller file is as well fetched again as a whole
 
@@ -46,11 +46,11 @@ def download_blob(sha256: str, path: Path) -> Plan[Path]:
     return path
 
 
-def _digests(artifact: Artifact) -> Plan[Digests | None]:
+def _digests(artifact: Artifact) -> Plan[ArtifactDigests | None]:
     if artifact.size_bytes <= WORTH_DIGESTS_BYTES:
         return None
     try:
-        found = yield from ask(get(Digests, path_of("artifacts", artifact.id, "digests")))
+        found = yield from ask(get(ArtifactDigests, path_of("artifacts", artifact.id, "digests")))
     except NotFound:
         return None  # of an older server; the whole is checked all the same
     return found if found.sha256 == artifact.sha256 else None

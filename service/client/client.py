@@ -90,8 +90,8 @@ class Api:
     revoke_key = Sent(server_calls.revoke_key)
     audit_log = Sent(server_calls.audit_log)
     iter_audit_log = Listed(server_calls.audit_log)
-    server_info = Sent(server_calls.server_info)
     signing_keys = Sent(server_calls.signing_keys)
+    server_info = Sent(server_calls.server_info)
     is_ready = Sent(server_calls.is_ready)
     readiness = Sent(server_calls.readiness)
 

@@ -14,16 +14,7 @@ import httpx
 
 from service.client.calls import READ_BYTES
 from service.client.errors import AlreadyDownloading, Corrupted
-from service.schemas import Answer
-
-
-class Digests(Answer):
-    """SHA-256 of a file, and of each `chunk_bytes` of it in their order."""
-
-    sha256: str
-    size_bytes: int
-    chunk_bytes: int
-    chunks: list[str]
+from service.schemas import ArtifactDigests
 
 
 class Download:
@@ -35,7 +26,7 @@ class Download:
     """
 
     def __init__(
-        self, path: str, target: Path, sha256: str, digests: Digests | None = None
+        self, path: str, target: Path, sha256: str, digests: ArtifactDigests | None = None
     ) -> None:
         self.path = path
         self.target = target

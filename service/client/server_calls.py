@@ -18,11 +18,6 @@ def server_info() -> Call[ServerInfo]:
     return get(ServerInfo, path_of("server-info"))
 
 
-def signing_keys() -> Call[list[SigningKey]]:
-    """Public keys by which manifests are, or were, signed; needs no API key."""
-    return get(SigningKeyPage, path_of("signing-keys")).then(lambda page: page.items)
-
-
 def readiness() -> Call[None]:
     """Raises, with the reason, when the server is not ready; never sent twice."""
     return Call(
@@ -41,6 +36,11 @@ def is_ready() -> Plan[bool]:
     except (ApiError, Unreachable):
         return False
     return True
+
+
+def signing_keys() -> Call[list[SigningKey]]:
+    """Public keys by which manifests are, or were, signed; needs no API key."""
+    return get(SigningKeyPage, path_of("signing-keys")).then(lambda page: page.items)
 
 
 def create_key(

@@ -137,17 +137,17 @@ def test_labels_are_added_to_those_of_the_spec(connect: Connect) -> None:
     assert server.asked[0].body == b'{"labels": {"a": "1", "b": "2"}}'
 
 
-def test_a_dry_run_tells_what_a_job_would_come_to(connect: Connect) -> None:
-    answer = {
-        "num_subnets": 10**24,
-        "stages": [{"stage": "supernet", "seconds": 90.0}, {"stage": "new", "seconds": None}],
-        "targets": [{"device": "this-cpu", "budget_ms": 3.0, "closest_ms": 1.5}],
-    }
-    with scripted(answers(answer)) as server:
-        found = connect(server.url)("dry_run", {"seed": 1})
-    assert found.num_subnets == 10**24
-    assert found.targets[0].closest_ms == 1.5
-    assert server.asked[0].path == "/v1/search-jobs:dry-run"
+def test_a_dry_run_tells_what_a_job_would_come_to(
+    connect: Connect, settings: Settings, tmp_path: Path
+) -> None:
+    with listening(settings) as (url, key):
+        with Client(url, key) as client:
+            spec = upload_both(client, tmp_path)
+        call = connect(url, key)
+        found = call("dry_run", spec)
+        assert int(found.num_networks) > 1
+        assert [target.device for target in found.targets] == ["this-cpu"]
+        assert call("jobs") == []
 
 
 def test_a_state_that_only_a_newer_server_knows_is_unknown() -> None:
