@@ -31,6 +31,7 @@ from service.api import (
 from service.api.dependencies import Parts
 from service.collector import Collector
 from service.db import Database
+from service.description import describe, operation_id
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
 from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
@@ -87,11 +88,14 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
         version="1",
         lifespan=_lifespan,
         responses=problems.RESPONSES,
+        generate_unique_id_function=operation_id,
+        redirect_slashes=False,  # a redirect would lose what was to be posted
         telemetry=TELEMETRY,
     )
     app.state.parts = parts
     app.add_middleware(RequestGuard, logs_requests=parts.settings.log_requests)
     problems.install(app)
+    describe(app)
     app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:
         app.include_router(module.router)
