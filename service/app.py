@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
@@ -99,6 +100,8 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
     app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:
         app.include_router(module.router)
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    app.state.routes = [route for route in routes if isinstance(route, APIRoute)]
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from search.errors import InvalidInput, SnugnetError
 from service import metrics
@@ -194,15 +195,18 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """All that the path has: Starlette names those of the first route alone."""
-    return [
-        method
-        for method in METHODS
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
+    """All that the path has: Starlette names those of the first route alone. Of routes whose
+    paths differ, such as `/{id}:cancel` and `/{id}`, the one that says more is meant."""
+    routes: Sequence[APIRoute] = request.app.state.routes
+    found = [route for route in routes if route.path_regex.match(request.url.path)]
+    meant = max((len(_without_names(route)) for route in found), default=0)
+    same = [route for route in found if len(_without_names(route)) == meant]
+    methods = {method for route in same for method in route.methods or ()}
+    return sorted(methods, key=METHODS.index)
+
+
+def _without_names(route: APIRoute) -> str:
+    return re.sub(r"{.*?}", "", route.path_format)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

@@ -32,6 +32,7 @@ def test_an_unknown_path_and_an_unknown_method(http: TestClient) -> None:
     assert answer.headers["allow"] == "GET, POST"
     answer = http.put("/v1/search-jobs/job_1")
     assert answer.headers["allow"] == "GET, PATCH, DELETE"
+    assert http.put("/v1/devices/dev_1:measure").headers["allow"] == "POST"
 
 
 def test_a_path_with_a_slash_too_many_is_none(http: TestClient) -> None:
