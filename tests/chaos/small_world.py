@@ -91,7 +91,6 @@ def _api(folder: Path, settings: Settings, broker_url: str) -> Iterator[str]:
         "SNUGNET_DATABASE_URL": settings.database_url,
         "SNUGNET_BROKER_URL": broker_url,
         "SNUGNET_CALLS_PER_SECOND": "0",  # a limit would hide what is behind it
-        "SNUGNET_RUNS_DISPATCHER": "false",
         "SNUGNET_WEBHOOK_PRIVATE_HOSTS": '["127.0.0.1"]',
     }
     with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "api.log").open("w") as log:
