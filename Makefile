@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-small test test-slow compose-check lint format clean
+.PHONY: help setup demo demo-small test test-slow chaos compose-check lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,10 +25,13 @@ demo-small: setup  ## the demo's every stage in a few minutes, with little train
 	$(BIN)/python -m examples.movie_reviews.run --small $(if $(FRESH),--fresh) --output demo-output/small
 
 test: setup lint  ## lint, type-check and run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not chaos' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
 	$(BIN)/python -m pytest -m slow -s
+
+chaos: setup  ## make what can go wrong happen (SNUGNET_FUZZ_CASES=20000 calls the API that often)
+	$(BIN)/python -m pytest -m chaos -s
 
 compose-check: setup  ## check docker-compose.yml and the images, and carry a job through as processes
 	$(BIN)/python -m pytest tests/deploy -s

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 
@@ -31,6 +32,7 @@ from service.api import (
 from service.api.dependencies import Parts
 from service.collector import Collector
 from service.db import Database
+from service.description import describe, operation_id
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
 from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
@@ -87,14 +89,19 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
         version="1",
         lifespan=_lifespan,
         responses=problems.RESPONSES,
+        generate_unique_id_function=operation_id,
+        redirect_slashes=False,  # a redirect would lose what was to be posted
         telemetry=TELEMETRY,
     )
     app.state.parts = parts
     app.add_middleware(RequestGuard, logs_requests=parts.settings.log_requests)
     problems.install(app)
+    describe(app)
     app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:
         app.include_router(module.router)
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    app.state.routes = [route for route in routes if isinstance(route, APIRoute)]
     return app
 
 

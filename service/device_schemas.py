@@ -15,7 +15,7 @@ AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_\-]{8,80}$")]
 Scope = Literal[
     "jobs:read", "jobs:write", "artifacts:read", "devices:write", "devices:measure", "admin"
 ]
-Token = Annotated[int, Field(ge=0, lt=2**63)]
+Token = Annotated[int, Field(ge=0, lt=2**31)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 
 

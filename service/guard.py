@@ -15,11 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import metrics
 from service.ids import new_id
 from service.logs import log_context
-from service.problems import TooLarge, problem_response
+from service.problems import METHODS, TooLarge, problem_response
 
 MAX_BODY_BYTES = 1024**2
 MAX_RESULT_BYTES = 64 * 1024**2
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 logger = logging.getLogger(__name__)
@@ -62,6 +61,12 @@ class RequestGuard:
                 raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            # PostgreSQL has no such character; nothing that there is has it in its name.
+            reason = "the path and the query must hold no NUL character"
+            response = problem_response(Request(scope), 400, "bad_request", reason)
+            await response(scope, receive, send)
+            return
         limit = _limit(scope["method"], scope["path"])
         if limit is not None and _announced_bytes(Headers(scope=scope)) > limit:
             error = TooLarge(_reason(limit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -21,6 +23,7 @@ from service.store.protocol import BlobNotFound, StoreFull, StoreUnavailable
 from service.validation import field_errors
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +113,20 @@ class TooLarge(ProblemError):
     status = 413
 
 
+HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    405: {"Allow": {"schema": {"type": "string"}, "description": "the methods that there are"}},
+    429: {"Retry-After": {"schema": {"type": "string"}, "description": "seconds"}},
+}
+
+
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI document: what a route may answer beside what it should."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            **({"headers": HEADERS[status]} if status in HEADERS else {}),
         }
         for status in statuses
     }
@@ -135,22 +146,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BlobNotFound, _on_missing_blob)
     app.add_exception_handler(StoreUnavailable, _on_unavailable_store)
     app.add_exception_handler(Exception, _on_unexpected)
-    _describe(app)
-
-
-def _describe(app: FastAPI) -> None:
-    """Add the schema that `RESPONSES` refers to to the OpenAPI document."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(schema.pop("$defs", {}))
-        schemas["Problem"] = schema
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def problem_response(
@@ -193,9 +188,25 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     is_too_large = error.status_code == TooLarge.status
     code = TooLarge.code if is_too_large else _slug(_title(error.status_code))
-    return problem_response(
-        request, error.status_code, code, str(error.detail), headers=error.headers
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return problem_response(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All that the path has: Starlette names those of the first route alone. Of routes whose
+    paths differ, such as `/{id}:cancel` and `/{id}`, the one that says more is meant."""
+    routes: Sequence[APIRoute] = request.app.state.routes
+    found = [route for route in routes if route.path_regex.match(request.url.path)]
+    meant = max((len(_without_names(route)) for route in found), default=0)
+    same = [route for route in found if len(_without_names(route)) == meant]
+    methods = {method for route in same for method in route.methods or ()}
+    return sorted(methods, key=METHODS.index)
+
+
+def _without_names(route: APIRoute) -> str:
+    return re.sub(r"{.*?}", "", route.path_format)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

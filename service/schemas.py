@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from service.validation import WrongField
+from service.plain_json import fault_in
+from service.validation import WrongField, dotted
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -36,6 +37,13 @@ class Strict(BaseModel):
     """A part of a request: an unknown key is an error, since a typo would be silently ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> Self:
+        # Parts that are models themselves have looked at their own.
+        if fault := fault_in({name: getattr(self, name) for name in type(self).model_fields}):
+            raise WrongField(dotted(fault[0]), fault[1])
+        return self
 
 
 class Answer(BaseModel):

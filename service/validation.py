@@ -49,11 +49,16 @@ def _field_error(error: Mapping[str, Any], model: type[BaseModel] | None) -> Inv
         return InvalidInput(dotted(location), _unknown_key(location, model))
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, WrongField):
-        return InvalidInput(dotted((*location, cause.field)), cause.reason)
+        return InvalidInput(_joined(dotted(location), cause.field) or "body", cause.reason)
     if error["type"] == "missing":
         return InvalidInput(dotted(location), "is missing")
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return InvalidInput(dotted(location) or "body", message)
+
+
+def _joined(path: str, rest: str) -> str:
+    """A path and one relative to it, which may be empty or begin with an index."""
+    return f"{path}{'' if not path or not rest or rest.startswith('[') else '.'}{rest}"
 
 
 def _unknown_key(location: Sequence[str | int], model: type[BaseModel] | None) -> str:

@@ -18,8 +18,8 @@ from service.store.digest import CHUNK_BYTES
 router = APIRouter(prefix="/v1", tags=["artifacts"])
 
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}}, "description": "the whole file"},
-    206: {"content": {"application/octet-stream": {}}, "description": "the range asked for"},
+    200: {"content": {"*/*": {}}, "description": "the whole file, of whatever kind it is"},
+    206: {"content": {"*/*": {}}, "description": "the range asked for"},
     304: {"description": "the caller has it: `If-None-Match` names it"},
     **described(416),
 }

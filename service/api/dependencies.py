@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from service import auth, idempotency
 from service.audit import record_call
 from service.auth import KnownKey
 from service.db import Database
+from service.description import BEARER
 from service.idempotency import Reservation
 from service.limits import RateLimiter
 from service.metrics_database import DatabaseMetrics
@@ -52,6 +54,7 @@ async def get_parts(request: Request) -> Parts:  # async: no trip to a thread
 
 
 Service = Annotated[Parts, Depends(get_parts)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +113,10 @@ def _require(*scopes: str) -> Callable[..., Awaitable[Caller]]:
     async def require_caller(
         request: Request,
         parts: Service,
+        credentials: Bearer,
         idempotency_key: Annotated[str | None, Header()] = None,
     ) -> Caller:
+        key = credentials.credentials if credentials is not None else ""
         if request.method == "POST" and idempotency_key is not None:
             again = Again(
                 key=idempotency_key,
@@ -122,8 +127,8 @@ def _require(*scopes: str) -> Callable[..., Awaitable[Caller]]:
                     await request.body(),
                 ),
             )
-            return await run_in_threadpool(_caller, request, parts, scopes, again)
-        return await run_in_threadpool(_caller, request, parts, scopes, None)
+            return await run_in_threadpool(_caller, request, parts, key, scopes, again)
+        return await run_in_threadpool(_caller, request, parts, key, scopes, None)
 
     return require_caller
 
@@ -137,9 +142,9 @@ class Again:
 
 
 def _caller(
-    request: Request, parts: Parts, scopes: tuple[str, ...], again: Again | None
+    request: Request, parts: Parts, secret: str, scopes: tuple[str, ...], again: Again | None
 ) -> Caller:
-    key = _signed_in(request, parts)
+    key = _signed_in(request, parts, secret)
     if not key.scopes.intersection(scopes):
         raise InsufficientScope(scopes)
     database = parts.database.for_tenant(key.tenant_id)
@@ -162,12 +167,11 @@ def _caller(
     )
 
 
-def _signed_in(request: Request, parts: Parts) -> KnownKey:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
+def _signed_in(request: Request, parts: Parts, secret: str) -> KnownKey:
+    if not secret:
         raise Unauthenticated("send the API key as 'Authorization: Bearer snug_...'")
     with parts.database.read() as session:
-        key = auth.look_up(session, secret.strip())
+        key = auth.look_up(session, secret)
     if key is None or key.refused is not None:
         # Good keys from the same address, which may be a proxy's, are let in all the same.
         parts.failed_sign_ins.take(_address(request))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from service.schemas import Event, EventPage, JobState
 
 MAX_WAIT_SECONDS = 20.0
 EVENTS_AT_ONCE = 500
+ROW_ID = re.compile(r"[a-z0-9_]{1,64}")
 
 
 async def wait_for_events(
@@ -96,8 +98,9 @@ def read_cursor(cursor: str | None) -> tuple[float, str] | None:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created_at, row_id = json.loads(base64.urlsafe_b64decode(padded))
-        if isinstance(created_at, int | float) and math.isfinite(created_at):
-            return float(created_at), str(row_id)
-    except (ValueError, TypeError):
+        is_row = isinstance(row_id, str) and ROW_ID.fullmatch(row_id) is not None
+        if is_row and isinstance(created_at, int | float) and math.isfinite(created_at):
+            return float(created_at), row_id
+    except (ValueError, TypeError, OverflowError, RecursionError):
         pass
     raise InvalidInput("cursor", "is not one that this server gave")

@@ -46,7 +46,7 @@ def read_metrics(request: Request, parts: Service) -> Response:
 
 
 @router.get("/v1/server-info")
-def server_info() -> ServerInfo:
+def info() -> ServerInfo:
     return ServerInfo(name="snugnet", version=_version())
 
 

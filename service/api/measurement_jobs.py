@@ -11,7 +11,7 @@ from service.device_schemas import MeasurementJob
 from service.models import MeasurementJob as MeasurementJobRow
 from service.problems import NotFound
 
-router = APIRouter(prefix="/v1/measurement-jobs", tags=["measurements"])
+router = APIRouter(prefix="/v1/measurement-jobs", tags=["measurement jobs"])
 
 
 @router.get("/{measurement_job_id}")

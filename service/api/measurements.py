@@ -25,7 +25,7 @@ Since = Annotated[float | None, Query(ge=0, le=1e11, allow_inf_nan=False)]
 
 
 @router.get("/{device_id}/measurements")
-def list_measurements(
+def list_all(
     device_id: str,
     caller: DevicesReader,
     purpose: str | None = None,

@@ -23,6 +23,14 @@ from service.tenants import check_bytes
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 WRITE_BYTES = 1 << 20
+BYTES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+        },
+    }
+}
 
 
 @router.post("", status_code=201)
@@ -42,7 +50,12 @@ def get(upload_id: str, parts: Service, caller: UploadsReader) -> Upload:
         return _to_upload(session, parts, uploads.get_upload(session, upload_id))
 
 
-@router.put("/{upload_id}/files/{name}", status_code=204, responses=problems.described(507))
+@router.put(
+    "/{upload_id}/files/{name}",
+    status_code=204,
+    responses=problems.described(507),
+    openapi_extra=BYTES,
+)
 async def receive(
     upload_id: str, name: str, request: Request, parts: Service, caller: UploadsWriter
 ) -> Response:

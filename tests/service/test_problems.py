@@ -29,7 +29,14 @@ def test_an_unknown_path_and_an_unknown_method(http: TestClient) -> None:
     check(http.get("/v1/nothing"), 404, "not_found")
     answer = http.delete("/v1/search-jobs")
     check(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST"
+    answer = http.put("/v1/search-jobs/job_1")
+    assert answer.headers["allow"] == "GET, PATCH, DELETE"
+    assert http.put("/v1/devices/dev_1:measure").headers["allow"] == "POST"
+
+
+def test_a_path_with_a_slash_too_many_is_none(http: TestClient) -> None:
+    check(http.post("/v1/search-jobs/", json={}), 404, "not_found")
 
 
 @pytest.mark.parametrize("header", ["", "Basic abc", "Bearer ", "Bearer snug_wrong_key"])
