@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from search.errors import SnugnetError
-from service.cli.tables import make_table, print_table, utc
+from service.cli.tables import make_table, print_facts, print_table, utc
 from service.client import Client
-from service.device_schemas import Device
+from service.device_schemas import Device, MeasuringSession, Predictor
 
 NUM_SESSIONS = 200  # of which the anchors are drawn
 NUM_SESSIONS_SHOWN = 10
@@ -37,7 +38,39 @@ class CannotDraw(SnugnetError):
     code = "cannot_draw"
 
 
-def print_device(device: Device) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceReport:
+    """A device, its newest predictors and its last sessions."""
+
+    device: Device
+    predictors: Sequence[Predictor]
+    sessions: Sequence[MeasuringSession]
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return {
+            "device": self.device,
+            "predictors": self.predictors,
+            "sessions": self.sessions,
+        }
+
+
+def read_report(client: Client, name: str) -> DeviceReport:
+    device = client.device(name)
+    return DeviceReport(
+        device=device,
+        predictors=client.predictors(device.id, latest="true", limit=MAX_ROWS).items,
+        sessions=client.measuring_sessions(device.id, limit=NUM_SESSIONS_SHOWN).items,
+    )
+
+
+def print_report(report: DeviceReport) -> None:
+    _print_device(report.device)
+    _print_predictors(report.device, report.predictors)
+    _print_sessions(report.sessions)
+
+
+def _print_device(device: Device) -> None:
     identity = device.identity
     missing = identity.get("missing_runtimes") or {}
     lines = {
@@ -54,13 +87,10 @@ def print_device(device: Device) -> None:
         "runtimes": runtimes_of(device) or "none",
         **{f"no {name}": reason for name, reason in missing.items()},
     }
-    width = max(map(len, lines))
-    for title, value in lines.items():
-        typer.echo(f"{title:{width}}  {value}")
+    print_facts(lines)
 
 
-def print_predictors(client: Client, device: Device) -> None:
-    found = client.predictors(device.id, latest="true", limit=MAX_ROWS).items
+def _print_predictors(device: Device, found: Sequence[Predictor]) -> None:
     if not found:
         typer.echo(f"\nno predictor yet; `snugnet devices onboard {device.name}` makes one")
         return
@@ -88,8 +118,7 @@ def print_predictors(client: Client, device: Device) -> None:
         print_table(printed)
 
 
-def print_sessions(client: Client, device: Device) -> None:
-    found = client.measuring_sessions(device.id, limit=NUM_SESSIONS_SHOWN).items
+def _print_sessions(found: Sequence[MeasuringSession]) -> None:
     if not found:
         return
     table = make_table("session", "at (UTC)", "workload", "noise floor", "noisy blocks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,19 +10,14 @@ import typer
 
 from search.errors import InvalidInput
 from service.cli.connection import ApiKey, Url, connect
-from service.cli.device_report import (
-    draw,
-    print_device,
-    print_predictors,
-    print_sessions,
-    runtimes_of,
-    state_of,
-)
-from service.cli.errors import JOB_FAILED
+from service.cli.device_report import draw, print_report, read_report, runtimes_of, state_of
+from service.cli.errors import INTERRUPTED, JOB_FAILED
+from service.cli.output import Format, Output, tell
+from service.cli.output import show as show_data
 from service.cli.tables import make_table, print_table
 from service.cli.watching import watch_onboarding
 from service.client import Client
-from service.device_schemas import Onboarding
+from service.device_schemas import Device, Onboarding
 from service.jobfile import read_mapping
 from service.schemas import JobState
 
@@ -33,6 +29,7 @@ app = typer.Typer(help="Devices that can be measured on.", invoke_without_comman
 def list_devices(
     ctx: typer.Context,
     retired: Annotated[bool, typer.Option(help="Retired ones too.")] = False,
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -41,6 +38,10 @@ def list_devices(
         return
     with connect(url, api_key) as client:
         found = client.devices(retired=retired)
+    show_data(found, output, lambda: _print(found))
+
+
+def _print(found: Sequence[Device]) -> None:
     table = make_table("name", "processor", "cores", "runtimes", "agent", "predictors")
     for device in found:
         table.add_row(
@@ -65,18 +66,17 @@ def show(
             show_default=False,
         ),
     ] = None,
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """Show what a device is, and how well its latency is known."""
     with connect(url, api_key) as client:
-        device = client.device(name)
-        print_device(device)
-        print_predictors(client, device)
-        print_sessions(client, device)
+        report = read_report(client, name)
+        show_data(report.data, output, lambda: print_report(report))
         if plot is not None:
-            draw(client, device, plot)
-            typer.echo(plot)
+            draw(client, report.device, plot)
+            tell(f"drawn: {plot}")
 
 
 @app.command()
@@ -106,6 +106,7 @@ def onboard(
     agent_timeout: Annotated[float, typer.Option(help="Seconds to wait for an agent.")] = 600.0,
     check: Annotated[bool, typer.Option("--check", help="Only look for drift.")] = False,
     watch: Annotated[bool, typer.Option(help="Follow it to its end.")] = True,
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -129,51 +130,58 @@ def onboard(
     with connect(url, api_key) as client:
         client.device(name)  # before anything is uploaded
         onboarding = client.onboard(name, {**request, **_source(client, model, shape)})
-        typer.echo(onboarding.id)
-        if watch:
-            _follow(client, onboarding)
+        if not watch:
+            show_data(onboarding, output, lambda: typer.echo(onboarding.id))
+            return
+        (typer.echo if output is Format.TABLE else tell)(onboarding.id)
+        _follow(client, onboarding, output)
 
 
 @app.command()
 def rename(
     name: DeviceArgument,
     new_name: Annotated[str, typer.Argument(metavar="NEW_NAME")],
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """Give a device another name; its agent and its predictors stay with it."""
     with connect(url, api_key) as client:
-        typer.echo(client.rename_device(name, new_name).name)
+        device = client.rename_device(name, new_name)
+    show_data(device, output, lambda: typer.echo(device.name))
 
 
 @app.command()
 def retire(
     name: DeviceArgument,
     undo: Annotated[bool, typer.Option("--undo", help="Bring it back.")] = False,
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """Measure on a device no more; what was measured stays."""
     with connect(url, api_key) as client:
         device = client.revive_device(name) if undo else client.retire_device(name)
-    typer.echo(f"{device.name} is {'in use again' if undo else 'retired'}")
+    done = f"{device.name} is {'in use again' if undo else 'retired'}"
+    show_data(device, output, lambda: typer.echo(done))
 
 
 def _source(client: Client, model: Path | None, shape: Path | None) -> dict[str, Any]:
     if (model is None) == (shape is None):
         raise InvalidInput("--model", "give exactly one of --model and --shape")
     if model is not None:
-        typer.echo("uploading the model", err=True)
+        tell("uploading the model")
         return {"model": {"upload": client.upload_folder(model).id}}
     assert shape is not None
     return {"shape": read_mapping(shape)}
 
 
-def _follow(client: Client, onboarding: Onboarding) -> None:
+def _follow(client: Client, onboarding: Onboarding, output: Format) -> None:
     try:
         ended = watch_onboarding(client, onboarding.id)
     except KeyboardInterrupt:
-        typer.echo("\nThe onboarding goes on.", err=True)
-        raise typer.Exit(130) from None
+        tell("\nThe onboarding goes on.")
+        raise typer.Exit(INTERRUPTED) from None
+    show_data(ended, output, lambda: None)
     if ended.state is not JobState.SUCCEEDED:
         raise typer.Exit(JOB_FAILED)

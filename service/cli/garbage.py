@@ -3,8 +3,6 @@ with the server's settings."""
 
 from __future__ import annotations
 
-import enum
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ import typer
 
 from search.errors import SnugnetError
 from service.cli.connection import DataDir
+from service.cli.output import Format, Output, show
 from service.cli.tables import make_table, print_table
 from service.embedded import check_server_installed
 from service.instance import DEFAULT_DATA_DIR
@@ -26,14 +25,9 @@ class NotCollected(SnugnetError):
     code = "not_collected"
 
 
-class Output(enum.StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
 def collect(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    output: Output = Format.TABLE,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Delete files that nobody needs, as far as retention allows; run where the server's settings
@@ -53,10 +47,7 @@ def collect(
         raise NotCollected(str(error)) from None
     finally:
         database.dispose()
-    if output is Output.JSON:
-        typer.echo(json.dumps(asdict(report), indent=1))
-    else:
-        _print(report)
+    show(asdict(report), output, lambda: _print(report))
     if report.missing:
         raise NotCollected(f"{len(report.missing)} files that are needed are not in the store")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from service.cli.connection import ApiKey, Url, connect
+from service.cli.output import Format, Output, show
 from service.cli.tables import make_table, print_table, utc
+from service.device_schemas import ApiKey as Key
 
 DAY_SECONDS = 86_400.0
 
@@ -29,20 +32,26 @@ def create(
         float | None,
         typer.Option("--expires-days", min=0.001, help="It expires after so many days."),
     ] = None,
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """Make a key and print it, this once."""
     expires_at = None if days is None else time.time() + days * DAY_SECONDS
     with connect(url, api_key) as client:
-        typer.echo(client.create_key(name, scope, expires_at).key)
+        created = client.create_key(name, scope, expires_at)
+    show(created, output, lambda: typer.echo(created.key))
 
 
 @app.command("list")
-def list_keys(url: Url = None, api_key: ApiKey = None) -> None:
+def list_keys(output: Output = Format.TABLE, url: Url = None, api_key: ApiKey = None) -> None:
     """List all keys, revoked ones included; never the secrets."""
     with connect(url, api_key) as client:
         found = client.api_keys()
+    show(found, output, lambda: _print(found))
+
+
+def _print(found: Sequence[Key]) -> None:
     table = make_table(
         "id", "name", "scopes", "created (UTC)", "used (UTC)", "expires (UTC)", "state"
     )
@@ -57,9 +66,11 @@ def list_keys(url: Url = None, api_key: ApiKey = None) -> None:
 @app.command()
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID")],
+    output: Output = Format.TABLE,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
     """Make a key useless, at once and for good."""
     with connect(url, api_key) as client:
-        typer.echo(f"{client.revoke_key(key_id).id} is revoked")
+        revoked = client.revoke_key(key_id)
+    show(revoked, output, lambda: typer.echo(f"{revoked.id} is revoked"))

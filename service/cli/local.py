@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +15,28 @@ import typer
 from search.errors import InvalidInput
 from service import embedded
 from service.cli.connection import KEY_VARIABLE, DataDir, local_data_dir
+from service.cli.output import Format, Output, show, tell
 from service.instance import DEFAULT_DATA_DIR, Instance, make_data_dir
 from service.secret_values import read_secret
 
 AGENT_MODULES = ("numpy", "onnx", "onnxruntime", "psutil")
+# What a service makes in its data directory.
+DATA_NAMES = (
+    ".service.json.*",
+    "agent",
+    "blobs",
+    "cache",
+    "logs",
+    "metrics",
+    "quiet.lock*",
+    "scratch",
+    "service.json",
+    "service.lock",
+    "signing.key*",
+    "snugnet.db*",
+    "valkey",
+    "valkey.sock",
+)
 
 
 def up(
@@ -26,6 +46,7 @@ def up(
     foreground: Annotated[bool, typer.Option(help="Stay until Ctrl-C.")] = False,
     worker: Annotated[bool, typer.Option(help="Run searches on this machine.")] = True,
     agent: Annotated[bool, typer.Option(help="Measure on this machine, as this-cpu.")] = True,
+    output: Output = Format.TABLE,
 ) -> None:
     """Start the service on this machine and leave it running."""
     data_dir = make_data_dir(data_dir)
@@ -34,11 +55,15 @@ def up(
         os.execv(argv[0], argv)
     before = Instance.load(data_dir)
     instance = embedded.start(data_dir, host=host, port=port, has_worker=worker, has_agent=agent)
-    typer.echo(f"Snugnet is ready at {instance.url}")
-    if before is None or before.api_key != instance.api_key:
+    is_key_new = before is None or before.api_key != instance.api_key
+    data = {"url": instance.url, "pid": instance.pid}
+    if is_key_new:
+        data["api_key"] = instance.api_key
+    show(data, output, lambda: typer.echo(f"Snugnet is ready at {instance.url}"))
+    if is_key_new and output is Format.TABLE:
         typer.echo(f"API key, shown this once: {instance.api_key}")
-        typer.echo("The commands of this machine find it in the data directory.")
-    typer.echo("Stop it with `snugnet down`.")
+        tell("The commands of this machine find it in the data directory.")
+    tell("Stop it with `snugnet down`.")
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -47,6 +72,36 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         typer.echo("stopped")
     else:
         typer.echo("no service was running")
+
+
+def reset(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop the service and delete all its data: jobs, results, uploads, keys."""
+    data_dir = data_dir.expanduser().resolve()
+    if not _made_in(data_dir):
+        tell(f"there is nothing of a service in {data_dir}")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidInput("--yes", "is needed where nobody can be asked")
+        typer.confirm(f"Delete everything of the service in {data_dir}?", abort=True, err=True)
+    embedded.stop(data_dir)
+    for path in _made_in(data_dir):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    # What is not ours stays: somebody may have chosen a folder that holds other things.
+    kept = sorted(path.name for path in data_dir.iterdir())
+    if not kept:
+        data_dir.rmdir()
+    tell(f"deleted; {data_dir} still holds {', '.join(kept)}" if kept else f"deleted {data_dir}")
+
+
+def _made_in(data_dir: Path) -> list[Path]:
+    return [path for name in DATA_NAMES for path in data_dir.glob(name)]
 
 
 def agent(

@@ -3,13 +3,14 @@ beyond its own tenant."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.errors import InvalidInput
+from service.cli.output import Format, Output, show
 from service.cli.roles import server_settings
 from service.cli.tables import make_table, print_table, utc
 
@@ -56,24 +57,39 @@ def create(
 
 
 @app.command("list")
-def list_all() -> None:
+def list_all(output: Output = Format.TABLE) -> None:
     """List the tenants, their limits, and the bytes that they have."""
-    table = make_table("id", "name", "running", "queued", "evaluations", "bytes", "created (UTC)")
     with _writing() as session:
         from service.tenants import bytes_of, list_tenants
 
-        for tenant in list_tenants(session):
-            used, limit = bytes_of(session, tenant.id), tenant.max_bytes
-            table.add_row(
-                tenant.id,
-                tenant.name,
-                *map(
-                    _text,
-                    (tenant.max_running_jobs, tenant.max_queued_jobs, tenant.max_evaluations),
-                ),
-                f"{used:,}" if limit is None else f"{used:,} of {limit:,}",
-                utc(tenant.created_at) if tenant.created_at else "",
-            )
+        found = [
+            {
+                "id": tenant.id,
+                "name": tenant.name,
+                "max_running_jobs": tenant.max_running_jobs,
+                "max_queued_jobs": tenant.max_queued_jobs,
+                "max_evaluations": tenant.max_evaluations,
+                "num_bytes": bytes_of(session, tenant.id),
+                "max_bytes": tenant.max_bytes,
+                "created_at": tenant.created_at,
+            }
+            for tenant in list_tenants(session)
+        ]
+    show(found, output, lambda: _print(found))
+
+
+def _print(found: Sequence[Mapping[str, Any]]) -> None:
+    table = make_table("id", "name", "running", "queued", "evaluations", "bytes", "created (UTC)")
+    for tenant in found:
+        used, limit = tenant["num_bytes"], tenant["max_bytes"]
+        table.add_row(
+            tenant["id"],
+            tenant["name"],
+            *(_text(tenant[f"max_{what}"]) for what in ("running_jobs", "queued_jobs")),
+            _text(tenant["max_evaluations"]),
+            f"{used:,}" if limit is None else f"{used:,} of {limit:,}",
+            utc(tenant["created_at"]),
+        )
     print_table(table)
 
 

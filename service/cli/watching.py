@@ -1,17 +1,16 @@
-"""Following a job: bars on a terminal, one line for each event elsewhere."""
+"""Following a job, on standard error: a bar on a terminal, one line for each event elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from service.cli.job_report import amount
 from service.client import Client
 from service.device_schemas import Onboarding
 from service.schemas import Event, EventPage, Job, JobState
@@ -33,7 +32,7 @@ class Followed:
 
 def watch_job(client: Client, job_id: str, console: Console | None = None) -> Job:
     """Show the job until it has ended; its final state."""
-    console = console or Console()
+    console = console or Console(stderr=True)
     _watch(
         Followed(
             fetch=lambda: client.job(job_id),
@@ -53,7 +52,7 @@ def watch_onboarding(
     client: Client, onboarding_id: str, console: Console | None = None
 ) -> Onboarding:
     """Show it until it has ended; its final state."""
-    console = console or Console()
+    console = console or Console(stderr=True)
     _watch(
         Followed(
             fetch=lambda: client.onboarding(onboarding_id),
@@ -65,8 +64,7 @@ def watch_onboarding(
         console,
     )
     onboarding = client.onboarding(onboarding_id)
-    if onboarding.state is not JobState.SUCCEEDED:
-        _print_end(console, onboarding)
+    _print_end(console, onboarding)
     return onboarding
 
 
@@ -82,7 +80,7 @@ def _watch_with_bar(followed: Followed, console: Console) -> None:
     after = 0
     job = followed.fetch()
     with _bar(console) as progress:
-        task = progress.add_task(_label(job), total=None, amount=_amount(job))
+        task = progress.add_task(_label(job), total=None, amount=amount(job.progress))
         while True:
             page = followed.page(after, REFRESH_SECONDS)
             for event in page.items:
@@ -96,7 +94,7 @@ def _watch_with_bar(followed: Followed, console: Console) -> None:
                 description=_label(job),
                 completed=job.progress.done,
                 total=job.progress.total or None,
-                amount=_amount(job),
+                amount=amount(job.progress),
             )
             if page.terminal:
                 return
@@ -115,11 +113,6 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _amount(job: Job | Onboarding) -> str:
-    progress = job.progress
-    return f"{progress.done:g}/{progress.total:g} {progress.unit}" if progress.total else ""
-
-
 def _label(job: Job | Onboarding) -> str:
     if job.stage in STAGES:
         return f"{STAGES.index(job.stage) + 1}/{len(STAGES)} {job.stage}"
@@ -132,40 +125,14 @@ def _print_event(console: Console, event: Event) -> None:
     clock = datetime.fromtimestamp(event.at, UTC).strftime("%H:%M:%S")
     style = {"warning": "yellow", "error": "red"}.get(event.level)
     # No markup: a message may hold brackets of its own.
-    console.print(f"{clock}  {event.message}", style=style, markup=False, highlight=False)
+    line = f"{clock}  {event.message}"
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_end(console: Console, job: Job | Onboarding) -> None:
     if job.state is JobState.SUCCEEDED:
-        _print_targets(console, job.result or {})
         return
     if job.status_reason is not None:
         sys.stderr.write(f"error: {job.id} {job.state}: {job.status_reason.message}\n")
     else:
         console.print(f"{job.id} {job.state}", markup=False, highlight=False)
-
-
-def _print_targets(console: Console, result: Mapping[str, Any]) -> None:
-    targets = result.get("targets")
-    if not isinstance(targets, list) or not targets:
-        return
-    columns = {
-        "budget_ms": "budget, ms",
-        "p50_ms": "p50, ms",
-        "quality": "quality",
-        "quality_kept": "kept",
-        "speedup": "speed-up",
-        "size_bytes": "bytes",
-    }
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    for target in targets:
-        table.add_row(*(_number(target.get(key)) for key in columns))
-    console.print(table)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)

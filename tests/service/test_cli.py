@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -11,10 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 
 from service import steps
-from service.cli.errors import NOT_FOUND
+from service.cli.errors import INTERRUPTED, MEANINGS, NOT_FOUND, exit_code
+from service.cli.program import app
+from service.client import Client, Corrupted
+from service.client.errors import error_of
 from service.client.retries import Tries
 from service.db import Database
 from service.events import append_event
@@ -119,10 +126,10 @@ def test_watch_prints_plain_lines_and_the_targets(cli: Cli, database: Database) 
     target = {"budget_ms": 3.0, "p50_ms": 2.5, "quality": 0.8612345}
     conclude(database, job_id, {"targets": [target]})
     code, out, err = cli("watch", job_id)
-    assert (code, err) == (0, "")
-    assert "halfway [through]" in out
-    assert "0.8612" in out
-    assert "\x1b" not in out
+    assert code == 0
+    assert "halfway [through]" in err
+    assert out.splitlines()[1].split() == ["3", "2.5", "0.8612"]
+    assert "\x1b" not in out + err
 
 
 @pytest.mark.usefixtures("server")
@@ -131,7 +138,7 @@ def test_watch_ends_with_1_when_the_job_failed(cli: Cli, database: Database) -> 
     conclude(database, job_id, None)
     code, _, err = cli("watch", job_id)
     assert code == 1
-    assert err == f"error: {job_id} failed: too fast\n"
+    assert err.endswith(f"error: {job_id} failed: too fast\n")
 
 
 @pytest.mark.usefixtures("server")
@@ -150,11 +157,11 @@ def test_a_terminal_gets_a_bar(cli: Cli, database: Database, monkeypatch: Any) -
     monkeypatch.setenv("TERM", "xterm")
     timer = threading.Timer(0.3, conclude, (database, job_id, {}))
     timer.start()
-    code, out, _ = cli("watch", job_id)
+    code, out, err = cli("watch", job_id)
     timer.join()
-    assert code == 0
-    assert "\x1b" in out
-    assert "halfway" in out
+    assert (code, out) == (0, "")
+    assert "\x1b" in err
+    assert "halfway" in err
 
 
 @pytest.mark.usefixtures("server")
@@ -171,6 +178,7 @@ def test_download_writes_into_a_folder_named_by_the_job(
     code, out, _ = cli("download", job_id)
     assert (code, out) == (0, f"{job_id}/metrics.json\n")
     assert (tmp_path / job_id / "metrics.json").read_bytes() == b"{}"
+    assert cli("download", job_id, "here", "-o", "json")[1] == '[\n  "here/metrics.json"\n]\n'
 
 
 @pytest.mark.usefixtures("server")
@@ -239,29 +247,153 @@ def test_down_without_a_service_is_no_error(cli: Cli) -> None:
     assert cli("down") == (0, "no service was running\n", "")
 
 
-def test_help_names_every_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; main()", "--help"],
+@pytest.mark.usefixtures("server")
+def test_a_job_is_shown_whole_and_with_its_events(cli: Cli, database: Database) -> None:
+    job_id = create_job(database, labels={"team": "nlp"})
+    conclude(database, job_id, None)
+    code, out, _ = cli("show", job_id)
+    assert code == 0
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert facts["state"] == "failed"
+    assert facts["reason"] == "too fast (budget_unreachable)"
+    assert facts["labels"] == "team=nlp"
+    code, out, _ = cli("events", job_id, "--after", "2")
+    assert code == 0
+    assert "halfway [through]" in out
+    assert [line.split()[0] for line in out.splitlines()] == ["number", "3", "4"]
+
+
+@pytest.mark.usefixtures("server")
+def test_jobs_are_found_by_their_labels_and_states(cli: Cli, job_file: Path) -> None:
+    ids = [cli("submit", str(job_file), "--label", f"n={n}")[1].strip() for n in range(2)]
+    cli("cancel", ids[0])
+
+    def found(*options: str) -> list[str]:
+        return [job["id"] for job in json.loads(cli("jobs", *options, "-o", "json")[1])]
+
+    assert found() == ids[::-1]
+    assert found("--label", "n=1") == [ids[1]]
+    assert found("--label", "n", "--limit", "1") == [ids[1]]
+    assert found("--state", "cancelled") == [ids[0]]
+    assert cli("jobs", "--state", "unknown")[0] == 2
+    assert cli("submit", str(job_file), "--label", "n")[0] == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_a_dry_run_shows_what_a_job_takes_and_queues_nothing(cli: Cli, job_file: Path) -> None:
+    code, out, _ = cli("submit", str(job_file), "--dry-run")
+    assert code == 0
+    assert "networks in the space" in out
+    assert "this-cpu" in out
+    assert json.loads(cli("submit", str(job_file), "--dry-run", "-o", "json")[1])["targets"]
+    assert json.loads(cli("jobs", "-o", "json")[1]) == []
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("jobs",),
+        ("show", "{job}"),
+        ("events", "{job}"),
+        ("cancel", "{job}"),
+        ("watch", "{job}"),
+        ("download", "{job}"),
+        ("devices",),
+        ("devices", "show", "this-cpu"),
+        ("devices", "rename", "this-cpu", "this-cpu"),
+        ("devices", "retire", "this-cpu"),
+        ("keys", "list"),
+        ("keys", "create", "x", "--scope", "jobs:read"),
+        ("status",),
+        ("doctor",),
+    ],
+)
+def test_data_are_json_or_yaml_alone_on_standard_output(
+    cli: Cli, database: Database, argv: tuple[str, ...]
+) -> None:
+    job_id = create_job(database)
+    conclude(database, job_id, {})
+    words = [word.format(job=job_id) for word in argv]
+    shown = json.loads(cli(*words, "-o", "json")[1])
+    again = yaml.safe_load(cli(*words, "--output", "yaml")[1])
+    assert type(again) is type(shown)
+    if argv[0] in ("jobs", "show", "events", "watch"):
+        assert again == shown
+
+
+@pytest.mark.usefixtures("server")
+def test_following_a_job_with_json_shows_its_final_state_alone(
+    cli: Cli, database: Database
+) -> None:
+    job_id = create_job(database)
+    conclude(database, job_id, {"targets": []})
+    code, out, err = cli("watch", job_id, "-o", "json")
+    assert code == 0
+    assert json.loads(out)["state"] == "succeeded"
+    assert "halfway" in err
+
+
+def test_ctrl_c_stops_following_and_not_the_job(
+    server: tuple[str, str], database: Database
+) -> None:
+    job_id = create_job(database)
+    code = "from service.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "watch", job_id], stderr=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stderr is not None
+        assert "the job was created" in watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        said = watching.stderr.read()
+    assert watching.returncode == INTERRUPTED
+    assert said.strip() == f"The job goes on; `snugnet watch {job_id}` follows it again."
+    with Client(*server) as client:
+        assert client.job(job_id).state == "queued"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_folder_that_cannot_be_written_is_one_line(
+    cli: Cli, database: Database, store: FilesystemStore
+) -> None:
+    job_id = create_job(database)
+    lease = claimed(database, job_id)
+    artifact = NewArtifact(
+        name="x", sha256=store.put_bytes(b"{}"), size_bytes=2, media_type="text/plain"
+    )
+    with database.write() as session:
+        steps.finish(session, lease, StepResult(result={}, artifacts=[artifact]))
+    Path("taken").write_text("a file")
+    assert cli("download", job_id, "taken/in") == (1, "", "error: taken/in: Not a directory\n")
+
+
+def help_of(*words: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", *words, "--help"],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
-    )
-    for command in [
-        "up",
-        "down",
-        "submit",
-        "watch",
-        "jobs",
-        "cancel",
-        "pause",
-        "resume",
-        "retry",
-        "extend",
-        "delete",
-        "download",
-        "devices",
-        "agent",
-    ]:
-        assert f" {command} " in done.stdout
-    assert "\x1b" not in done.stdout
+    ).stdout
+
+
+def test_help_names_every_command_and_every_exit_code() -> None:
+    shown = help_of()
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        assert f" {name} " in shown
+    for code, meaning in MEANINGS.items():
+        assert re.search(rf"^ *{code}  {meaning}", shown, re.MULTILINE)
+    assert "\x1b" not in shown
+
+
+def test_exit_codes_are_what_the_help_says() -> None:
+    assert list(MEANINGS) == [0, 1, 2, 3, 4, 5, 130]
+    problem = {"title": "", "detail": "", "code": ""}
+    for status, code in (
+        (400, 2), (401, 3), (403, 3), (404, 4), (409, 4), (412, 4), (413, 2), (422, 2), (429, 5),
+        (503, 5),
+    ):  # fmt: skip
+        answer = httpx.Response(status, json={**problem, "status": status})
+        assert exit_code(error_of(answer)) == code
+    assert exit_code(Corrupted("x")) == 1

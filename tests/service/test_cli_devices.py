@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def test_a_device_is_drawn(cli: Cli, client: Client, database: Database, tmp_pat
     hand_in(client, database)
     path = tmp_path / "device.png"
     code, _, err = cli("devices", "show", "this-cpu", "--plot", str(path))
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"drawn: {path}\n")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -140,7 +141,8 @@ def test_the_end_of_an_onboarding_is_the_end_of_the_command(
     )
     worker.join()
     assert found == code
-    assert "8 networks measured" in out
+    assert re.fullmatch(r"onb_[a-z0-9]+\n", out)
+    assert "8 networks measured" in err
     assert ("nobody came" in err) is not succeeds
 
 
