@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
@@ -30,6 +31,7 @@ from service.api import (
     webhooks,
 )
 from service.api.dependencies import Parts
+from service.checks.checker import Checker
 from service.collector import Collector
 from service.db import Database
 from service.description import describe, operation_id
@@ -116,19 +118,29 @@ async def _answer_again(_request: Request, error: Exception) -> Response:
 
 
 def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
-    database = Database(settings.database_url)
+    database, notifier = Database(settings.database_url), Notifier()
+    store = open_store(settings)
     queue = queue or CeleryQueue(settings)
     return Parts(
         settings=settings,
         database=database,
-        store=open_store(settings),
+        store=store,
         queue=queue,
-        notifier=Notifier(),
+        notifier=notifier,
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
         failed_sign_ins=RateLimiter(FAILED_SIGN_INS_PER_SECOND, FAILED_SIGN_INS_AT_ONCE),
         readiness=Readiness(database, queue),
         metrics=DatabaseMetrics(database),
+        checker=Checker(settings, database=database, store=store, notify=notifier.notify),
     )
+
+
+class _Background(Protocol):
+    """Threads that run beside the requests."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 @asynccontextmanager
@@ -144,7 +156,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     sender = WebhookSender(parts.database, settings.webhook_private_hosts)
     collector = Collector(parts.database, parts.store, settings)
-    background = (dispatcher, sender, collector) if settings.runs_dispatcher else ()
+    background: list[_Background] = []
+    if settings.runs_dispatcher:
+        background += [dispatcher, sender, collector]
+    if settings.runs_checks:
+        background.append(parts.checker)
     for thread in background:
         thread.start()
     try:

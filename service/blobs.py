@@ -1,9 +1,9 @@
 """Who needs which blob: names are counted by rows, and what has none is deleted.
 
-A name of a blob is a job's reference, a file of an upload, or an artifact. Whoever gives a name
-or deletes a file locks the blob's row before. A name is committed before the file is put; a file
-is deleted while the row is locked, in the transaction that found no name. So a put that comes
-later finds the file gone and writes it, and one that came before is found by its name
+A name of a blob is a job's reference, a file of an upload, a chunk of one, or an artifact. Whoever
+gives a name or deletes a file locks the blob's row before. A name is committed before the file is
+put; a file is deleted while the row is locked, in the transaction that found no name. So a put
+that comes later finds the file gone and writes it, and one that came before is found by its name
 (docs/decisions/0026).
 """
 
@@ -18,7 +18,15 @@ from sqlalchemy import delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.db import Database, insert_into
-from service.models import ArtifactRow, BlobReference, BlobRow, Job, Upload, UploadFile
+from service.models import (
+    ArtifactRow,
+    BlobReference,
+    BlobRow,
+    Job,
+    Upload,
+    UploadChunk,
+    UploadFile,
+)
 from service.store.digest import Digest, HashingWriter
 from service.store.protocol import ArtifactStore, BlobDamaged
 
@@ -108,7 +116,8 @@ def delete_unnamed(database: Database, store: ArtifactStore, hashes: Iterable[st
 
 def is_named(session: Session, sha256: str) -> bool:
     """By anybody: bare tables, since a session of one tenant would not see another one's names."""
-    tables = (BlobReference.__table__, UploadFile.__table__, ArtifactRow.__table__)
+    classes = (BlobReference, UploadFile, UploadChunk, ArtifactRow)
+    tables = [row.__table__ for row in classes]
     named = or_(*(exists().where(table.c.sha256 == sha256) for table in tables))
     return bool(session.execute(select(named)).scalar_one())
 

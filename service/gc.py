@@ -23,6 +23,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.orm import Session, aliased
@@ -41,6 +42,7 @@ from service.models import (
     Job,
     OutboxRow,
     Upload,
+    UploadChunk,
     UploadFile,
     WebhookDelivery,
 )
@@ -178,8 +180,12 @@ def _about_to_be_unnamed(
         BlobReference.sha256 == BlobRow.sha256, BlobReference.job_id.not_in(due)
     )
     abandoned = select(Upload.id).where(uploads.is_abandoned())
-    kept_by_upload = exists().where(
-        UploadFile.sha256 == BlobRow.sha256, UploadFile.upload_id.not_in(abandoned)
+    kept_by_upload, is_uploaded = (
+        or_(*(exists().where(row.sha256 == BlobRow.sha256, is_kept) for row, is_kept in rows))
+        for rows in (
+            [(row, row.upload_id.not_in(abandoned)) for row in (UploadFile, UploadChunk)],
+            [(row, true()) for row in (UploadFile, UploadChunk)],
+        )
     )
     is_artifact = exists().where(ArtifactRow.sha256 == BlobRow.sha256)
     state = (
@@ -188,7 +194,6 @@ def _about_to_be_unnamed(
         .where(BlobReference.sha256 == BlobRow.sha256)
         .scalar_subquery()
     )
-    is_uploaded = exists().where(UploadFile.sha256 == BlobRow.sha256)
     query = select(BlobRow.sha256, BlobRow.size_bytes, state, is_uploaded).where(
         not_(kept_by_job), not_(kept_by_upload), not_(is_artifact)
     )
@@ -206,7 +211,7 @@ def _unknown(
 ) -> Iterator[_Garbage]:
     """Left by a worker that lost its step while it stored something, and the like."""
     known: set[str] = set()
-    for table in (BlobRow, UploadFile, ArtifactRow):
+    for table in (BlobRow, UploadFile, UploadChunk, ArtifactRow):
         known.update(session.scalars(select(table.sha256)))
     before = _grace_ends(settings)
     for blob in listed.values():

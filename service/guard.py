@@ -18,6 +18,7 @@ from service.logs import log_context
 from service.problems import METHODS, TooLarge, problem_response
 
 MAX_BODY_BYTES = 1024**2
+MAX_DECLARATION_BYTES = 4 * 1024**2
 MAX_RESULT_BYTES = 64 * 1024**2
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -101,6 +102,8 @@ async def _release(scope: Scope) -> None:
 def _limit(method: str, path: str) -> int | None:
     if method == "PUT" and path.startswith("/v1/uploads/"):
         return None  # streamed to disk, and held to the size that was declared
+    if path == "/v1/uploads":
+        return MAX_DECLARATION_BYTES
     return MAX_RESULT_BYTES if path.startswith("/v1/measurement-jobs/") else MAX_BODY_BYTES
 
 

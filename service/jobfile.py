@@ -6,15 +6,23 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from search.errors import InvalidInput
 from service.client import Client
-from service.job_spec import JobSpec
-from service.schemas import DataColumns, InputColumns, Name, Strict, Upload
+from service.job_spec import DataSource, JobSpec, ModelSource, TeacherSource, UnlabelledSource
+from service.schemas import (
+    DataColumns,
+    FileName,
+    InputColumns,
+    Name,
+    RepoName,
+    Revision,
+    Strict,
+)
 from service.validation import WrongField, field_errors
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,11 +35,16 @@ PENDING = "pending"
 class _Source(Strict):
     upload: Name | None = None
     path: Name | None = None
+    hub: RepoName | None = None
+    revision: Revision | None = None
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
-        if (self.upload is None) == (self.path is None):
-            raise WrongField("path", "give exactly one of path and upload")
+        if sum(place is not None for place in (self.upload, self.path, self.hub)) != 1:
+            raise WrongField("path", "give exactly one of path, hub and upload")
+        for name in ("revision", "file"):
+            if self.hub is None and getattr(self, name, None) is not None:
+                raise WrongField(name, "is of a hub's repository, and none is given")
         return self
 
 
@@ -40,11 +53,19 @@ class _ModelSource(_Source):
 
 
 class _DataSource(_Source, DataColumns):
-    pass
+    file: FileName | None = None
 
 
 class _UnlabelledSource(_Source, InputColumns):
-    pass
+    file: FileName | None = None
+
+
+_RowsSource = _DataSource | _UnlabelledSource
+Known = TypeVar("Known", ModelSource, TeacherSource, DataSource, UnlabelledSource)
+ModelKind = Literal["model", "teacher"]
+RowsKind = Literal["dataset", "unlabelled"]
+Say = Callable[[str], None]
+MAIN = "main"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,61 +79,70 @@ class JobFile:
     teachers: Mapping[str, _ModelSource]
     unlabelled: _UnlabelledSource | None
 
-    def resolve(self, client: Client, say: Callable[[str], None] = lambda _: None) -> JobSpec:
+    def resolve(self, client: Client, say: Say = lambda _: None) -> JobSpec:
         """Upload what is local; the spec as the server takes it."""
-        task = self.spec.task
 
-        def send_teacher(name: str, source: _ModelSource) -> str:
-            field = f"teachers.{name}.path"
-            return self._uploaded(
-                source,
-                f"the teacher {name}",
-                say,
-                lambda path: client.upload_folder(path, kind="teacher", task=task, field=field),
-            )
+        def with_model(known: Known, source: _ModelSource, kind: ModelKind, field: str) -> Known:
+            upload = self._model(client, say, source, kind, field)
+            return known.model_copy(update={"upload": upload})
 
-        model = self._uploaded(self.model, "the model", say, client.upload_folder)
-        data = self._uploaded(
-            self.data,
-            "the data",
-            say,
-            lambda path: client.upload_file(path, task=task, columns=self.data.columns),
-        )
-        changes = {
-            "model": self.spec.model.model_copy(update={"upload": model}),
-            "data": self.spec.data.model_copy(update={"upload": data}),
+        def with_rows(known: Known, source: _RowsSource, kind: RowsKind) -> Known:
+            return known.model_copy(update={"upload": self._rows(client, say, source, kind)})
+
+        changes: dict[str, Any] = {
+            "model": with_model(self.spec.model, self.model, "model", "model"),
+            "data": with_rows(self.spec.data, self.data, "dataset"),
             "teachers": {
-                name: source.model_copy(update={"upload": send_teacher(name, self.teachers[name])})
-                for name, source in self.spec.teachers.items()
+                name: with_model(known, self.teachers[name], "teacher", f"teachers.{name}")
+                for name, known in self.spec.teachers.items()
             },
         }
         if self.spec.unlabelled is not None:
-            unlabelled = self.unlabelled
-            assert unlabelled is not None
-            upload = self._uploaded(
-                unlabelled,
-                "the rows without labels",
-                say,
-                lambda path: client.upload_file(
-                    path, kind="unlabelled", task=task, columns=unlabelled.columns
-                ),
-            )
-            changes["unlabelled"] = self.spec.unlabelled.model_copy(update={"upload": upload})
+            assert self.unlabelled is not None
+            changes["unlabelled"] = with_rows(self.spec.unlabelled, self.unlabelled, "unlabelled")
         return self.spec.model_copy(update=changes)
 
-    def _uploaded(
-        self,
-        source: _Source,
-        what: str,
-        say: Callable[[str], None],
-        send: Callable[[Path], Upload],
+    def _model(
+        self, client: Client, say: Say, source: _ModelSource, kind: ModelKind, field: str
     ) -> str:
-        """The id of its upload, which is made now where it is a path."""
-        if source.path is None:
-            assert source.upload is not None
+        """The id of its upload, which is made now unless there is one."""
+        if source.upload is not None:
             return source.upload
+        task, what = self.spec.task, f"the {field.replace('teachers.', 'teacher ')}"
+        if source.hub is not None:
+            _say_fetching(say, what, source)
+            revision = source.revision or MAIN
+            return client.upload_from_hub(source.hub, revision=revision, kind=kind, task=task).id
+        path = self._local(say, what, source)
+        return client.upload_folder(path, kind=kind, task=task, field=f"{field}.path").id
+
+    def _rows(self, client: Client, say: Say, source: _RowsSource, kind: RowsKind) -> str:
+        """The same of data."""
+        if source.upload is not None:
+            return source.upload
+        task, columns = self.spec.task, source.columns
+        what = "the data" if kind == "dataset" else "the rows without labels"
+        if source.hub is not None:
+            _say_fetching(say, what, source)
+            return client.upload_from_hub(
+                source.hub,
+                revision=source.revision or MAIN,
+                file=source.file,
+                kind=kind,
+                task=task,
+                columns=columns,
+            ).id
+        path = self._local(say, what, source)
+        return client.upload_file(path, kind=kind, task=task, columns=columns).id
+
+    def _local(self, say: Say, what: str, source: _Source) -> Path:
+        assert source.path is not None
         say(f"uploading {what} from {source.path}")
-        return send(self.folder / Path(source.path).expanduser()).id
+        return self.folder / Path(source.path).expanduser()
+
+
+def _say_fetching(say: Say, what: str, source: _Source) -> None:
+    say(f"the server fetches {what} from {source.hub}")
 
 
 def load_job_file(path: Path) -> JobFile:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON
@@ -80,15 +81,23 @@ class ApiKey(TenantOwned, Base):
 
 
 class Upload(TenantOwned, Base):
-    """`kind`: model, teacher, dataset, unlabelled. `state`: open, ready."""
+    """`kind`: model, teacher, dataset, unlabelled. `state`: open, fetching, checking, ready,
+    failed. Who fetches or checks it holds a lease, as of a step; `error` says why it failed."""
 
     __tablename__ = "uploads"
-    __table_args__ = (Index(None, "tenant_id"),)
+    __table_args__ = (Index(None, "tenant_id"), Index(None, "state"))
 
     id: Mapped[str] = _id_column("up")
     kind: Mapped[str]
     state: Mapped[str] = mapped_column(default="open")
     summary: Mapped[dict[str, Any] | None]
+    hub: Mapped[dict[str, Any] | None]
+    progress: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    owner: Mapped[str | None]
+    token: Mapped[int] = mapped_column(default=0, server_default="0")
+    lease_until: Mapped[float | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[float] = _created_at()
 
 
@@ -102,6 +111,23 @@ class UploadFile(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
+    received: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class UploadChunk(Base):
+    """A part of a file that has arrived; once the file is put together, its rows go."""
+
+    __tablename__ = "upload_chunks"
+    __table_args__ = (Index(None, "sha256"),)
+
+    upload_id: Mapped[str] = mapped_column(
+        ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    received: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Device(TenantOwned, Base):

@@ -108,6 +108,17 @@ class TooManyRequests(ProblemError):
         self.retry_after_s = max(1, retry_after_s)
 
 
+class HubNotAllowed(ProblemError):
+    code = "hub_not_allowed"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this server fetches nothing from a hub; upload the files, or have its operator set "
+            "SNUGNET_ALLOW_HUB"
+        )
+
+
 class TooLarge(ProblemError):
     code = "too_large"
     status = 413

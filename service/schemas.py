@@ -20,8 +20,10 @@ from service.validation import WrongField, dotted
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# No slash, no leading dot: a name that is safe to store and to show.
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$")]
+# No leading slash or dot: a name that is safe to store and to show.
+# Images that a listing names may stand in folders below it.
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}"
+FileName = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART}){{0,3}}$")]
 
 LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./\-]{0,62}")
 MAX_LABELS = 16
@@ -30,6 +32,8 @@ LabelValue = Annotated[str, StringConstraints(max_length=200)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
 
 MAX_FILE_BYTES = 8 * 1024**3
+MAX_UPLOAD_FILES = 10_001
+"""Of a listing and its images; a model has far fewer."""
 MAX_GENERATIONS = 1000
 
 
@@ -279,6 +283,11 @@ class ArtifactPage(Answer):
     items: list[Artifact]
 
 
+class FieldError(Answer):
+    field: str
+    reason: str
+
+
 # --- uploads -------------------------------------------------------------------------------
 
 
@@ -288,14 +297,52 @@ class UploadFile(Strict):
     sha256: Sha256
 
 
+RepoName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?$")
+]
+Revision = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][\w\-]*([./][\w\-]+)*$", max_length=200)
+]
+
+
+class HubSource(Strict):
+    """What a public hub has."""
+
+    repo: RepoName
+    """As `org/name`."""
+
+    revision: Revision = "main"
+    """A commit; of a branch or a tag, the commit that it points to when it is looked up."""
+
+    file: FileName | None = None
+    """Of data: the one file that is taken, by its path in the repository."""
+
+
 class NewUpload(DataColumns):
     kind: Literal["model", "teacher", "dataset", "unlabelled"]
     """A model to compress, a teacher (which may be a network that a job delivered), labelled data,
     or rows without labels."""
 
-    files: list[UploadFile] = Field(min_length=1, max_length=64)
+    files: list[UploadFile] = Field(default_factory=list, max_length=MAX_UPLOAD_FILES)
+    """What is going to be sent. Either this or `hub`."""
+
+    hub: HubSource | None = None
+    """What the server is to fetch, where `server-info` says that it may."""
+
     task: TaskName = "text-classification"
     """Of all but a model: what it is to be read for, or to teach. Columns are those of data."""
+
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> Self:
+        if bool(self.files) == (self.hub is not None):
+            raise WrongField("files", "give exactly one of files and hub")
+        is_data = self.kind in ("dataset", "unlabelled")
+        if self.hub is not None and is_data != (self.hub.file is not None):
+            reason = (
+                "must name a file" if is_data else "is for data; of a model all files are taken"
+            )
+            raise WrongField("hub.file", reason)
+        return self
 
     @model_validator(mode="after")
     def _names_each_file_once(self) -> Self:
@@ -309,10 +356,25 @@ class Upload(Answer):
     id: str
     kind: str
     state: str
+    """open, fetching, checking, ready, failed."""
+
     files: list[dict[str, Any]] = []
-    """Name, size_bytes, sha256 and `received` of each file."""
+    """Name, size_bytes, sha256 and `received` of each file; of one that arrives in chunks,
+    `chunks_received` too, the indices of those that are there."""
+
+    chunk_bytes: int = 8 * 1024**2
+    """Of every chunk of a file but the last."""
 
     summary: dict[str, Any] | None = None
+    error: FieldError | None = None
+    """Why it failed."""
+
+    hub: dict[str, Any] | None = None
+    """Where it is fetched from; `commit` as soon as it is known."""
+
+    progress: JobProgress | None = None
+    """Of fetching."""
+
     created_at: float
 
 
@@ -421,11 +483,6 @@ class AuditPage(Answer):
 # --- errors and the server itself ----------------------------------------------------------
 
 
-class FieldError(Answer):
-    field: str
-    reason: str
-
-
 class Problem(Answer):
     """An error as RFC 9457 has it; `code` is stable, `errors` name the fields at fault."""
 
@@ -441,6 +498,8 @@ class Problem(Answer):
 class ServerInfo(Answer):
     name: str
     version: str
+    allows_hub: bool = False
+    """Whether uploads may be fetched from a hub."""
 
 
 class Health(Answer):

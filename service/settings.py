@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     """The API sends wake-ups and webhooks, and collects garbage, itself; not where `snugnet
     dispatcher` does."""
 
+    runs_checks: bool = True
+    """The API checks and fetches uploads itself; not where `snugnet checker` does."""
+
     step_seconds: float = Field(default=45.0, gt=0)
     """A slice of training ends with a checkpoint after this time."""
     step_limit_seconds: float = Field(default=300.0, gt=0)
@@ -95,6 +98,18 @@ class Settings(BaseSettings):
     """The same of a job that failed or was cancelled; afterwards it cannot be tried again."""
     keep_deliveries_days: float = Field(default=30.0, ge=0)
     """The log of a webhook shows what was delivered, or given up, for so long; 0 is for ever."""
+
+    check_processes: int = Field(default=2, ge=1, le=64)
+    """Uploads that are read at a time, each by a process of its own."""
+    check_memory_bytes: int = Field(default=4 * 1024**3, ge=256 * 1024**2)
+    check_seconds: float = Field(default=300.0, gt=0)
+    """What such a process may use; a file that needs more is refused."""
+    allow_hub: bool = False
+    """Whether models and data may be named by where a public hub has them; the server fetches
+    them then, from `HF_ENDPOINT`, and needs the package huggingface_hub."""
+    fetch_processes: int = Field(default=1, ge=1, le=16)
+    fetch_seconds: float = Field(default=6 * 3600.0, gt=0)
+    """After this time fetching is given up."""
 
     step_handlers: dict[str, str] = Field(default_factory=dict)
     """Step kind -> `module:function`, over the built-in table."""

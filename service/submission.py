@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -13,12 +12,13 @@ from predictors.predictor import LatencyPredictor, anchors_by_size
 from predictors.reach import fastest_ms, resolve_budget
 from predictors.workload_predictor import WorkloadPredictor
 from search.compress.suitability import check_recipe_suits, check_stored
-from search.data.dataset import columns_of
 from search.data.images import check_image_size
 from search.errors import BudgetUnreachable, InvalidInput
 from search.export.formats import FORMATS
 from search.shape import ModelShape
 from search.space import SearchSpace
+from service.checks.contents import check_model, read_rows
+from service.checks.reading import Inspect, read_here
 from service.devices import find_device, list_devices
 from service.job_spec import JobSpec
 from service.models import Device as DeviceRow
@@ -28,7 +28,7 @@ from service.predictor_store import find_predictor
 from service.profiles import Profile, Profiles, profiles_of, space_of
 from service.store.protocol import ArtifactStore
 from service.teaching import check_teaching
-from service.uploads import check_model, files_of, read_labelled, ready_upload
+from service.uploads import files_of, ready_upload
 from service.warm_start import check_warm_start
 
 FRESH_SECONDS = 24 * 3600.0
@@ -74,19 +74,26 @@ class Submission:
         )
 
 
-def check_submission(session: Session, store: ArtifactStore, spec: JobSpec) -> Submission:
-    """Raises: InvalidInput for the first thing that would make the job fail later."""
+def check_submission(
+    session: Session, store: ArtifactStore, spec: JobSpec, inspect: Inspect = read_here
+) -> Submission:
+    """Args:
+        inspect: reads uploads again that were not checked for the job's task.
+
+    Raises:
+        InvalidInput: for the first thing that would make the job fail later.
+    """
     model = ready_upload(session, spec.model.upload, "model.upload", "model")
     data = ready_upload(session, spec.data.upload, "data.upload", "dataset")
-    shape = _shape(session, store, model, spec.task)
-    data_summary = _data_summary(session, store, data, spec)
+    shape = _shape(session, store, model, spec.task, inspect)
+    data_summary = read_rows(session, store, data, spec.task, spec.data.columns, inspect)
     if shape.reads_images:
         check_image_size(data_summary, shape)
     _check_length(spec, shape)
     profiles = _profiles(session, spec, shape)
     check_space(spec.space, shape)
     _check_recipe(spec, profiles, shape)
-    check_teaching(session, store, spec, shape, data_summary)
+    check_teaching(session, store, spec, shape, data_summary, inspect)
     space = space_of(spec.space, shape, profiles.precisions)
     check_warm_start(session, spec, space)
     found = Submission(
@@ -115,23 +122,13 @@ def check_exports(spec: JobSpec) -> None:
             )
 
 
-def _shape(session: Session, store: ArtifactStore, model: Upload, task: str) -> ModelShape:
+def _shape(
+    session: Session, store: ArtifactStore, model: Upload, task: str, inspect: Inspect
+) -> ModelShape:
     known = (model.summary or {})["shape"]
     if known["task"] == task:
         return ModelShape.from_dict({"num_labels": 2, **known})
-    return check_model(store, files_of(session, model.id), task)
-
-
-def _data_summary(
-    session: Session, store: ArtifactStore, data: Upload, spec: JobSpec
-) -> dict[str, Any]:
-    """What is known of the data, read again where the upload was not checked for this task."""
-    summary = data.summary or {}
-    wanted = {"task": spec.task, **columns_of(spec.task, spec.data.columns)}
-    if wanted.items() <= {"task": "text-classification", **summary}.items():
-        return summary
-    (file,) = files_of(session, data.id)
-    return read_labelled(store, file, spec.task, spec.data.columns).summary()
+    return check_model(store, files_of(session, model.id), task, inspect)
 
 
 def _profiles(session: Session, spec: JobSpec, shape: ModelShape) -> Profiles:

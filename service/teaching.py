@@ -12,16 +12,17 @@ from sqlalchemy.orm import Session
 
 from search.compress.configs import DistillConfig, DistillRelationsConfig
 from search.compress.teacher_facts import TeacherFacts, check_pieces
-from search.data.dataset import columns_of
 from search.data.images import check_image_size
 from search.data.labels import in_order
 from search.errors import InvalidInput
 from search.model.checkpoint import TOKENIZER_FILE
 from search.shape import ModelShape
+from service.checks.contents import read_rows, teacher_facts
+from service.checks.reading import Inspect, read_here
 from service.compress_spec import teacher_of
 from service.job_spec import JobSpec
 from service.store.protocol import ArtifactStore
-from service.uploads import MODEL_KINDS, files_of, read_without_labels, ready_upload, teacher_facts
+from service.uploads import MODEL_KINDS, files_of, ready_upload
 
 
 def check_teaching(
@@ -30,6 +31,7 @@ def check_teaching(
     spec: JobSpec,
     shape: ModelShape,
     data_summary: Mapping[str, Any],
+    inspect: Inspect = read_here,
 ) -> None:
     """Raises: InvalidInput for a teacher that does other things than the model, or rows that the
     model does not read."""
@@ -47,7 +49,7 @@ def check_teaching(
         if facts.tokenizer is not None:
             check_pieces(field, facts.tokenizer, _tokenizer(session, store, spec))
         check_for_stages(spec, name, facts, shape, label_names)
-    _check_unlabelled(session, store, spec, shape)
+    _check_unlabelled(session, store, spec, shape, inspect)
 
 
 def check_for_stages(
@@ -70,17 +72,13 @@ def check_for_stages(
 
 
 def _check_unlabelled(
-    session: Session, store: ArtifactStore, spec: JobSpec, shape: ModelShape
+    session: Session, store: ArtifactStore, spec: JobSpec, shape: ModelShape, inspect: Inspect
 ) -> None:
     source = spec.unlabelled
     if source is None:
         return
     upload = ready_upload(session, source.upload, "unlabelled.upload", "unlabelled")
-    summary = upload.summary or {}
-    columns = columns_of(spec.task, source.columns, is_labelled=False)
-    if not {"task": spec.task, **columns}.items() <= summary.items():
-        (file,) = files_of(session, upload.id)
-        summary = read_without_labels(store, file, spec.task, columns).summary()
+    summary = read_rows(session, store, upload, spec.task, source.columns, inspect)
     if shape.reads_images:
         check_image_size(summary, shape, "unlabelled.image")
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -67,7 +67,7 @@ def _describe_what_is_there(blobs: sa.Table, references: sa.Table) -> None:
     steps hand on are found in their inputs. What is named there and is no file does no harm."""
     connection = op.get_bind()
     known: dict[str, dict[str, Any]] = {}
-    for table in ("artifacts", "upload_files"):
+    for table in ("artifacts", "upload_files", "upload_chunks"):
         rows = connection.execute(sa.text(f"SELECT sha256, size_bytes FROM {table}"))
         for sha256, size_bytes in rows:
             known[sha256] = {"sha256": sha256, "size_bytes": size_bytes, "created_at": 0.0}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from search.data.documents import Documents, read_documents
 from search.data.images import Images, read_images, read_unlabelled_images
+from search.data.listing import lists_images
+from search.data.pictures import read_pictures, read_unlabelled_pictures
 from search.data.splits import Splits
 from search.data.tagged import TaggedTexts, read_tagged_texts
 from search.data.texts import (
@@ -50,7 +52,22 @@ Read = Callable[[Path, str, Mapping[str, str]], Any]
 # How a task's file is read, its formats, and its columns' usual names by role.
 _Reader = tuple[Read, tuple[str, ...], Mapping[str, str]]
 
-TABLES = (".csv", ".jsonl")
+TABLES = (".csv", ".jsonl", ".parquet")
+NESTED_TABLES = (".jsonl", ".parquet")
+ARRAYS = ".npz"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGES_END_IN = " or ".join(IMAGE_SUFFIXES)
+# Columns of encoded images, as `datasets` has them; arrays have the plural.
+PICTURES = {"image": "image", "label": "label"}
+
+
+def _by_suffix(read_arrays: Read, read_encoded: Read) -> Read:
+    def read(path: Path, suffix: str, columns: Mapping[str, str]) -> Any:
+        return (read_arrays if suffix == ARRAYS else read_encoded)(path, suffix, columns)
+
+    return read
+
+
 _READERS: dict[str, _Reader] = {
     "text-classification": (read_labelled_texts, TABLES, {"text": "text", "label": "label"}),
     "pair-classification": (
@@ -58,10 +75,18 @@ _READERS: dict[str, _Reader] = {
         TABLES,
         {"text": "text", "text_pair": "text_pair", "label": "label"},
     ),
-    "token-classification": (read_tagged_texts, (".jsonl",), {"text": "tokens", "label": "tags"}),
+    "token-classification": (
+        read_tagged_texts,
+        NESTED_TABLES,
+        {"text": "tokens", "label": "tags"},
+    ),
     "sentence-embedding": (read_plain_texts, TABLES, {"text": "text"}),
     "language-modelling": (read_documents, (".txt", *TABLES), {"text": "text"}),
-    "image-classification": (read_images, (".npz",), {"image": "images", "label": "labels"}),
+    "image-classification": (
+        _by_suffix(read_images, read_pictures),
+        (ARRAYS, *NESTED_TABLES),
+        {"image": "images", "label": "labels"},
+    ),
 }
 # Words that nobody tagged are texts as any other.
 _TEXTS: _Reader = (read_unlabelled_texts, TABLES, {"text": "text"})
@@ -75,7 +100,11 @@ _UNLABELLED: dict[str, _Reader] = {
     "token-classification": _TEXTS,
     "sentence-embedding": _TEXTS,
     "language-modelling": _READERS["language-modelling"],
-    "image-classification": (read_unlabelled_images, (".npz",), {"image": "images"}),
+    "image-classification": (
+        _by_suffix(read_unlabelled_images, read_unlabelled_pictures),
+        (ARRAYS, *NESTED_TABLES),
+        {"image": "images"},
+    ),
 }
 assert set(_READERS) == set(_UNLABELLED) == set(TASKS)
 
@@ -90,19 +119,42 @@ def formats(task: str, *, is_labelled: bool = True) -> tuple[str, ...]:
 
 
 def columns_of(
-    task: str, given: Mapping[str, str | None], *, is_labelled: bool = True
+    task: str, given: Mapping[str, str | None], *, name: str = "", is_labelled: bool = True
 ) -> dict[str, str]:
     """Name of the column (or array) of each role of a task, the usual one where none is given.
+
+    Args:
+        name: of the file: images in tables are called otherwise than images in arrays.
 
     Raises:
         InvalidInput: a column is given that the task has no use for.
     """
     usual, field = _reader(task, is_labelled)[2], _field(is_labelled)
-    for role, name in given.items():
-        if name is not None and role not in usual:
+    for role, column in given.items():
+        if column is not None and role not in usual:
             roles = ", ".join(f"{field}.{known}" for known in usual)
             raise InvalidInput(f"{field}.{role}", f"{task} does not read it; it reads {roles}")
-    return {role: given.get(role) or name for role, name in usual.items()}
+    if "image" in usual and _suffix(name) in NESTED_TABLES:
+        usual = {role: PICTURES[role] for role in usual}
+    return {role: given.get(role) or column for role, column in usual.items()}
+
+
+def table_of(names: Collection[str], task: str, *, is_labelled: bool = True) -> str:
+    """Which of a data set's files is the table: the only one, or the one that lists the others.
+
+    Raises:
+        InvalidInput: there is none, or files that it cannot list.
+    """
+    known = formats(task, is_labelled=is_labelled)
+    tables = [name for name in names if _suffix(name) in known and "/" not in name]
+    if len(tables) != 1 or (len(names) > 1 and not lists_images(task, tables[0])):
+        raise InvalidInput("data", f"must be one file that ends in {' or '.join(known)}")
+    for name in names:
+        if name != tables[0] and _suffix(name) not in IMAGE_SUFFIXES:
+            raise InvalidInput(
+                "data", f"{name!r} is no image; beside a listing, files end in {IMAGES_END_IN}"
+            )
+    return tables[0]
 
 
 def read_dataset(
@@ -149,8 +201,8 @@ def read_unlabelled(
 def _read(
     path: Path, task: str, columns: Mapping[str, str | None], name: str, *, is_labelled: bool
 ) -> Any:
-    names = columns_of(task, columns, is_labelled=is_labelled)
-    suffix = PurePath(name).suffix.lower()
+    names = columns_of(task, columns, name=name, is_labelled=is_labelled)
+    suffix = _suffix(name)
     if suffix not in formats(task, is_labelled=is_labelled):
         known = " or ".join(formats(task, is_labelled=is_labelled))
         raise InvalidInput("data", f"must be a file that ends in {known}, for {task}")
@@ -163,6 +215,10 @@ def _reader(task: str, is_labelled: bool) -> _Reader:
     if task not in _READERS:
         raise InvalidInput("task", f"{task!r} is not one of {', '.join(_READERS)}")
     return (_READERS if is_labelled else _UNLABELLED)[task]
+
+
+def _suffix(name: str) -> str:
+    return PurePath(name).suffix.lower()
 
 
 def _field(is_labelled: bool) -> str:

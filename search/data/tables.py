@@ -1,4 +1,5 @@
-"""CSV and JSON Lines files, read line by line; whatever is wrong is named with its line."""
+"""CSV and JSON Lines files, read line by line, and Parquet, row by row; whatever is wrong is named
+with its line."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.data.parquet import MAX_COLUMNS, read_parquet
 from search.errors import InvalidInput
 
 MAX_TEXT_CHARS = 1_000_000
+MAX_LINE_BYTES = 32 * 1024**2
 
 Row = tuple[int, dict[str, Any]]
-"""Line number, and the values of the columns that were asked for, by role."""
+"""Number of the line, or of the row in Parquet, and the values of the columns that were asked for,
+by role."""
 
 
 def read_table(path: Path, suffix: str, columns: Mapping[str, str]) -> Iterator[Row]:
@@ -26,7 +30,10 @@ def read_table(path: Path, suffix: str, columns: Mapping[str, str]) -> Iterator[
         InvalidInput: with `data` as the field, or `data.` and the role.
     """
     _check_names(columns)
-    lines = read_lines(path)
+    if suffix == ".parquet":
+        yield from read_parquet(path, columns)
+        return
+    lines = _short_lines(path)
     yield from _csv_rows(lines, columns) if suffix == ".csv" else _json_rows(lines, columns)
 
 
@@ -34,13 +41,28 @@ def read_lines(path: Path) -> Iterator[str]:
     """Raises: InvalidInput where a line is not UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            try:
-                # A byte order mark would otherwise become part of the first column's name.
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InvalidInput(
-                    "data", f"is not UTF-8: line {number}, byte {error.start + 1}"
-                ) from None
+            yield _decoded(line, number)
+
+
+def _short_lines(path: Path) -> Iterator[str]:
+    """Lines of a table: one that holds half of the file is no line."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise InvalidInput("data", f"line {number} has more than {MAX_LINE_BYTES} bytes")
+            yield _decoded(line, number)
+
+
+def _decoded(line: bytes, number: int) -> str:
+    try:
+        # A byte order mark would otherwise become part of the first column's name.
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "data", f"is not UTF-8: line {number}, byte {error.start + 1}"
+        ) from None
 
 
 def check_text(value: Any, line: int, role: str = "text") -> str:
@@ -94,6 +116,10 @@ def _csv_rows(lines: Iterator[str], columns: Mapping[str, str]) -> Iterator[Row]
         header = next(reader, None)
         if header is None:
             raise InvalidInput("data", "is empty")
+        if len(header) > MAX_COLUMNS:
+            raise InvalidInput(
+                "data", f"has {len(header)} columns; at most {MAX_COLUMNS} are read"
+            )
         places = {role: _column(header, name, role) for role, name in columns.items()}
         for row in reader:
             if not row:

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from service import auth, idempotency
 from service.audit import record_call
 from service.auth import KnownKey
+from service.checks.checker import Checker
 from service.db import Database
 from service.description import BEARER
 from service.idempotency import Reservation
@@ -45,6 +46,7 @@ class Parts:
     failed_sign_ins: RateLimiter
     readiness: Readiness
     metrics: DatabaseMetrics
+    checker: Checker
 
 
 async def get_parts(request: Request) -> Parts:  # async: no trip to a thread

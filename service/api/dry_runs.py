@@ -19,7 +19,7 @@ def dry_run(spec: JobSpec, parts: Service, caller: JobsWriter) -> DryRun:
     """Everything that a submission is checked for, and what the job would come to: the size of
     its space, how fast a network can be, how long it takes. Nothing is queued."""
     with caller.database.read() as session:
-        found = check_submission(session, parts.store, spec)
+        found = check_submission(session, parts.store, spec, parts.checker.inspector.inspect)
         if parts.settings.worker_is_here:
             check_exports(spec)
         check_new_job(session, caller.tenant_id, spec)

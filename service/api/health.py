@@ -46,8 +46,8 @@ def read_metrics(request: Request, parts: Service) -> Response:
 
 
 @router.get("/v1/server-info")
-def info() -> ServerInfo:
-    return ServerInfo(name="snugnet", version=_version())
+def info(parts: Service) -> ServerInfo:
+    return ServerInfo(name="snugnet", version=_version(), allows_hub=parts.settings.allow_hub)
 
 
 def _version() -> str:

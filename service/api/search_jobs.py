@@ -63,7 +63,7 @@ def submit(spec: JobSpec, parts: Service, caller: JobsWriter) -> Job:
 
 def _create(parts: Parts, caller: Caller, spec: JobSpec) -> Job:
     with caller.database.read() as session:
-        check_submission(session, parts.store, spec)
+        check_submission(session, parts.store, spec, parts.checker.inspector.inspect)
     if parts.settings.worker_is_here:
         check_exports(spec)
     with caller.write() as session:

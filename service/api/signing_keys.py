@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1/signing-keys", tags=["artifacts"])
 
 
 @router.get("")
-def list_keys(parts: Service) -> SigningKeyPage:
+def signing_keys(parts: Service) -> SigningKeyPage:
     """Ed25519 public keys of everything that ever signed here, the newest first."""
     with parts.database.read() as session:
         rows = list_signing_keys(session)

@@ -61,6 +61,15 @@ def dispatcher(metrics_port: MetricsPort = None) -> None:
     serve(settings)
 
 
+def checker(metrics_port: MetricsPort = None) -> None:
+    """Check uploads, and fetch those of a hub; several may run. The API then has
+    SNUGNET_RUNS_CHECKS=false."""
+    settings = server_settings(metrics_port=metrics_port)
+    from service.checks.serving import serve
+
+    serve(settings)
+
+
 def worker(
     queue: Annotated[
         str,

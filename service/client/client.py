@@ -42,6 +42,7 @@ class Api:
     download_blob = Sent(artifact_calls.download_blob)
     upload_folder = Sent(upload_calls.upload_folder)
     upload_file = Sent(upload_calls.upload_file)
+    upload_from_hub = Sent(upload_calls.upload_from_hub)
 
     device = Sent(device_calls.device)
     devices = Sent(device_calls.devices)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import base64
+import hashlib
+import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from search.data.listing import listed_files, lists_images
 from search.errors import InvalidInput
-from service.client.calls import Call, FileBody, delete, nothing, path_of, post, reads
+from service.client.calls import (
+    LONG_POLL_SECONDS,
+    Call,
+    FileBody,
+    delete,
+    nothing,
+    path_of,
+    post,
+    reads,
+)
 from service.client.downloads import sha256_of
 from service.client.errors import ApiError, NotFound, Unreachable
 from service.client.plans import Plan, ask, work
+from service.model_files import MODEL_FILES, needed_files
 from service.schemas import Upload
 
 SEND_TIMEOUT_SECONDS = 300.0
 DISCARD_TIMEOUT_SECONDS = 5.0
-# Of a model folder only these are needed; anything else in it stays where it is.
-MODEL_FILES = (
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "preprocessor_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "README.md",
-)
+UNSETTLED = ("fetching", "checking")
+PAUSE_SECONDS = 0.2
+"""Between two questions whether an upload is ready; the server waits itself, unless it ends."""
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
@@ -46,8 +52,8 @@ def upload_folder(
     Raises:
         InvalidInput: the folder is missing, or lacks what a model needs.
     """
-    files = _model_files(folder, field)
-    return (yield from _upload(kind, files, {} if kind == "model" else {"task": task}))
+    by_name = {path.name: path for path in _model_files(folder, field)}
+    return (yield from _upload(kind, by_name, {} if kind == "model" else {"task": task}))
 
 
 def upload_file(
@@ -57,20 +63,48 @@ def upload_file(
     task: str = "text-classification",
     columns: Mapping[str, str | None] | None = None,
 ) -> Plan[Upload]:
-    """Upload a data file for a task; `columns` by role, as `DataSource` and `UnlabelledSource`
-    have them."""
+    """Upload a data file for a task, with the images that it lists, where it lists any; `columns`
+    by role, as `DataSource` and `UnlabelledSource` have them."""
+    part = "data" if kind == "dataset" else "unlabelled"
     if not path.is_file():
-        field = "data.path" if kind == "dataset" else "unlabelled.path"
-        raise InvalidInput(field, f"{str(path)!r} is not a file")
-    return (yield from _upload(kind, [path], {"task": task, **(columns or {})}))
+        raise InvalidInput(f"{part}.path", f"{str(path)!r} is not a file")
+    by_name = {path.name: path}
+    if lists_images(task, path.name):
+        column = (columns or {}).get("image") or "image"
+        names = yield from work(lambda: listed_files(path, column))
+        by_name |= {name: path.parent / name for name in names}
+        for name in names:
+            if not by_name[name].is_file():
+                raise InvalidInput(f"{part}.image", f"{path.name} lists {name}: no such file")
+    return (yield from _upload(kind, by_name, {"task": task, **(columns or {})}))
+
+
+def upload_from_hub(
+    repo: str,
+    *,
+    revision: str = "main",
+    file: str | None = None,
+    kind: Literal["model", "teacher", "dataset", "unlabelled"] = "model",
+    task: str = "text-classification",
+    columns: Mapping[str, str | None] | None = None,
+) -> Plan[Upload]:
+    """Have the server fetch a model, or a file of data, from a hub; wait until it has."""
+    source = {"repo": repo, "revision": revision, "file": file}
+    read_as = {} if kind == "model" else {"task": task, **(columns or {})}
+    body = {"kind": kind, "hub": source, **read_as}
+    upload = yield from ask(post(reads(Upload), path_of("uploads"), body))
+    try:
+        return (yield from _finalize(upload.id))
+    except BaseException:
+        yield from _discard(upload.id)
+        raise
 
 
 def _model_files(folder: Path, field: str) -> list[Path]:
     if not folder.is_dir():
         raise InvalidInput(field, f"{str(folder)!r} is not a folder")
-    files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
-    if folder / "model.safetensors" not in files:
-        files += sorted(folder.glob("model-*-of-*.safetensors"))
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    files = [folder / name for name in needed_files(names)]
     pickles = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICKLE_SUFFIXES)
     if pickles and not any(path.suffix == ".safetensors" for path in files):
         raise InvalidInput(
@@ -83,17 +117,17 @@ def _model_files(folder: Path, field: str) -> list[Path]:
     return files
 
 
-def _upload(kind: str, paths: Iterable[Path], read_as: Mapping[str, str | None]) -> Plan[Upload]:
-    by_name = {path.name: path for path in paths}
+def _upload(
+    kind: str, by_name: Mapping[str, Path], read_as: Mapping[str, str | None]
+) -> Plan[Upload]:
     files = yield from work(lambda: [_described(name, path) for name, path in by_name.items()])
     body = {"kind": kind, "files": files, **read_as}
     upload = yield from ask(post(reads(Upload), path_of("uploads"), body))
     try:
         for file in upload.files:
             if not file["received"]:
-                yield from ask(_send_file(upload.id, by_name[file["name"]]))
-        finalize = post(reads(Upload), path_of("uploads", upload.id, "finalize"))
-        return (yield from ask(finalize))
+                yield from _send_file(upload, file["name"], by_name[file["name"]])
+        return (yield from _finalize(upload.id))
     except NotFound:
         raise
     except BaseException:
@@ -105,15 +139,51 @@ def _described(name: str, path: Path) -> dict[str, Any]:
     return {"name": name, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def _send_file(upload_id: str, path: Path) -> Call[None]:
+def _finalize(upload_id: str) -> Plan[Upload]:
+    """Have it checked, however long that takes."""
+    while True:
+        finalize = post(
+            reads(Upload),
+            path_of("uploads", upload_id, "finalize"),
+            params={"wait_s": LONG_POLL_SECONDS},
+            timeout_s=LONG_POLL_SECONDS + 15.0,
+        )
+        upload = yield from ask(finalize)
+        if upload.state not in UNSETTLED:
+            return upload
+        yield from work(lambda: time.sleep(PAUSE_SECONDS))
+
+
+def _send_file(upload: Upload, name: str, path: Path) -> Plan[None]:
+    """Whole, or in chunks where it is large: what breaks off is one of them."""
+    place, size_bytes = ("uploads", upload.id, "files", name), path.stat().st_size
+    if size_bytes <= upload.chunk_bytes:
+        length = {"Content-Length": str(size_bytes)}
+        yield from ask(_put(path_of(*place), FileBody(path=path), length))
+        return
+    for index in range(-(-size_bytes // upload.chunk_bytes)):
+        start = index * upload.chunk_bytes
+        chunk = yield from work(partial(_read, path, start, upload.chunk_bytes))
+        digest = base64.b64encode(hashlib.sha256(chunk).digest()).decode()
+        headers = {"Content-Digest": f"sha-256=:{digest}:"}
+        yield from ask(_put(path_of(*place, "chunks", str(index)), chunk, headers))
+
+
+def _put(path: str, body: bytes | FileBody, headers: Mapping[str, str]) -> Call[None]:
     return Call(
         method="PUT",
-        path=path_of("uploads", upload_id, "files", path.name),
+        path=path,
         parse=nothing,
-        body=FileBody(path=path),
-        headers={"Content-Length": str(path.stat().st_size)},
+        body=body,
+        headers=headers,
         timeout_s=SEND_TIMEOUT_SECONDS,
     )
+
+
+def _read(path: Path, start: int, num_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(num_bytes)
 
 
 def _discard(upload_id: str) -> Plan[None]:

@@ -8,10 +8,14 @@ import yaml
 
 from search.errors import InvalidInput
 from service.client import Client
+from service.client.calls import get
 from service.jobfile import load_job_file, parse_job
-from service.schemas import JobState
-from tests.search.model.folders import write_model
-from tests.service.serving import write_data
+from service.schemas import JobState, Upload
+from service.settings import Settings
+from tests.search.data.encoded import NAMES, images_in, write_listing
+from tests.search.model.folders import write_model, write_vision_model
+from tests.service.hub import COMMIT, running_hub
+from tests.service.serving import sdk, serving, write_data
 
 JOB = """\
 name: reviews
@@ -99,7 +103,7 @@ def test_what_is_wrong_with_sources_is_named(client: Client, tmp_path: Path) -> 
         (("{large: {path: large}}", "{large: large}"), "teachers.large", "dictionary"),
         (("{large: {path: large}}", "{larger: {path: large}}"), "compress.stages[1].teacher", ""),
         (("text: body", "label: body"), "unlabelled.label", "unknown key"),
-        (("path: more.csv", "file: more.csv"), "unlabelled.file", "unknown key"),
+        (("path: more.csv", "place: more.csv"), "unlabelled.place", "unknown key"),
     ):
         refused(write(tmp_path, TAUGHT.replace(*change)), field, reason)
     write_model(tmp_path / "model")
@@ -188,3 +192,58 @@ def test_the_recipes_of_the_documentation_and_the_example_are_job_files() -> Non
     example = yaml.safe_load((root / "examples/movie_reviews/job-recipe.yaml").read_text())
     example |= {"model": {"path": "."}, "data": {"path": "."}}
     assert len(parse_job(example, root).spec.compress.stages) == 4
+
+
+def test_images_that_a_file_lists_are_uploaded_with_it(client: Client, tmp_path: Path) -> None:
+    write_vision_model(tmp_path / "model")
+    lines = [{"file": name, "kind": NAMES[i]} for i, name in enumerate(images_in())]
+    write_listing(tmp_path, images_in(), lines)
+    job = f"{JOB}task: image-classification\n".replace("seq_len: 16", "seq_len: 5").replace(
+        "{path: data.csv}", "{path: data.jsonl, image: file, label: kind}"
+    )
+    spec = load_job_file(write(tmp_path, job)).resolve(client)
+    data = client.send(get(Upload, f"/v1/uploads/{spec.data.upload}"))
+    assert len(data.files) == 41
+    assert (data.summary or {})["rows_by_label"] == {"cat": 20, "dog": 20}
+    (tmp_path / "images" / "003.png").unlink()
+    with pytest.raises(InvalidInput, match=r"data\.image: data\.jsonl lists images/003\.png"):
+        load_job_file(write(tmp_path, job)).resolve(client)
+
+
+def test_a_model_and_data_may_be_a_hubs(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(tmp_path / "model")
+    data = write_data(tmp_path / "train.csv", header="review,label").read_bytes()
+    job = JOB.replace("{path: model}", "{hub: org/m, revision: v1}").replace(
+        "{path: data.csv}", "{hub: org/d, file: data/train.csv, text: review}"
+    )
+    allowing = settings.model_copy(update={"allow_hub": True})
+    said: list[str] = []
+    with running_hub() as hub, serving(allowing) as http, sdk(http) as client:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.branches["v1"] = COMMIT
+        hub.add("models/org/m", {path.name: path.read_bytes() for path in folder.iterdir()})
+        hub.add("datasets/org/d", {"data/train.csv": data})
+        spec = load_job_file(write(tmp_path, job)).resolve(client, said.append)
+        assert client.submit(spec).state is JobState.QUEUED
+    assert said == [
+        "the server fetches the model from org/m",
+        "the server fetches the data from org/d",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "reason"),
+    [
+        ("{hub: org/m, path: model}", "model.path", "exactly one of path, hub and upload"),
+        ("{path: model, revision: v1}", "model.revision", "is of a hub's repository"),
+        ("{hub: ../m}", "model.hub", ""),
+        ("{hub: org/m, file: config.json}", "model.file", "unknown key"),
+        ("{hub: org/m, revision: ../x}", "model.revision", ""),
+    ],
+)
+def test_a_hub_is_named_in_full_and_alone(
+    tmp_path: Path, model: str, field: str, reason: str
+) -> None:
+    refused(write(tmp_path, JOB.replace("{path: model}", model)), field, reason)

@@ -33,7 +33,7 @@ from workers.context import JobContext
 from workers.steps import onboard
 from workers.steps.sources import with_sources
 from workers.steps.state import Blobs, ProfileState, State
-from workers.steps.uploads import link_upload, weights_sha256
+from workers.steps.uploads import data_sha256, link_table, link_upload, weights_sha256
 
 
 def run(ctx: JobContext) -> StepResult:
@@ -72,11 +72,8 @@ def _trained(ctx: JobContext) -> State:
 
 def _read_files(ctx: JobContext) -> State:
     spec = ctx.spec
-    files = ctx.upload_files(spec.data.upload)
-    (data_name,) = files
-    dataset = read_dataset(
-        ctx.blob(files[data_name]), task=spec.task, columns=spec.data.columns, name=data_name
-    )
+    table = link_table(ctx, spec.data.upload)
+    dataset = read_dataset(table, task=spec.task, columns=spec.data.columns)
     folder = link_upload(ctx, spec.model.upload)
     num_labels = len(dataset.label_names)
     shape = check_model_folder(folder, num_labels=num_labels, task=spec.task).shape
@@ -85,7 +82,7 @@ def _read_files(ctx: JobContext) -> State:
     state = State(
         shape=shape.to_dict(),
         label_names=dataset.label_names,
-        data_sha256=files[data_name],
+        data_sha256=data_sha256(ctx.upload_files(spec.data.upload)),
         model_sha256=weights_sha256(ctx.upload_files(spec.model.upload)),
         profiles=places.states,
         profiles_of_target=places.of_target,

@@ -28,7 +28,7 @@ from workers.steps.artifacts import reader_name
 from workers.steps.data import load_rows, outputs_on, task_data, teacher_outputs
 from workers.steps.network import tokenizer_spec
 from workers.steps.state import State
-from workers.steps.uploads import link_upload
+from workers.steps.uploads import link_table, link_upload
 
 HELD_OUT = SPLITS[1:]
 
@@ -137,10 +137,8 @@ def _with_unlabelled(ctx: JobContext, state: State) -> State:
     """Without those that networks are judged by: they would be asked what they have read."""
     source = ctx.spec.unlabelled
     assert source is not None
-    ((name, sha256),) = ctx.upload_files(source.upload).items()
-    found = read_unlabelled(
-        ctx.blob(sha256), task=ctx.spec.task, columns=source.columns, name=name
-    )
+    table = link_table(ctx, source.upload, is_labelled=False)
+    found = read_unlabelled(table, task=ctx.spec.task, columns=source.columns)
     folder = Path(tempfile.mkdtemp(dir=ctx.scratch))
     (folder / reader_name(state)).symlink_to(ctx.blob(state.blobs.reader))
     rows = encode_unlabelled(

@@ -22,9 +22,9 @@ def test_columns_can_be_named_and_the_format_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "name", "known"),
     [
-        ("text-classification", "data.parquet", ".csv or .jsonl"),
-        ("token-classification", "data.csv", "ends in .jsonl"),
-        ("image-classification", "data.csv", "ends in .npz"),
+        ("text-classification", "data.npz", ".csv or .jsonl or .parquet"),
+        ("token-classification", "data.csv", "ends in .jsonl or .parquet"),
+        ("image-classification", "data.csv", "ends in .npz or .jsonl or .parquet"),
         ("language-modelling", "data.npz", ".txt or .csv or .jsonl"),
     ],
 )

@@ -78,6 +78,8 @@ def test_numbers_sort_by_value_and_jsonl_labels_may_be_numbers_or_booleans(tmp_p
         (csv_text() + '"x,good\n', "data", "not valid CSV"),
         (csv_text().encode() + b"\xff\xfe,good\n", "data", "not UTF-8: line 42, byte 1"),
         (csv_text().encode("utf-16"), "data", "not UTF-8: line 1"),
+        (",".join("c" * 20_000), "data", "has 20000 columns; at most 10000 are read"),
+        ('"' + "x" * (32 * 1024**2), "data", "line 1 has more than 33554432 bytes"),
     ],
 )
 def test_a_wrong_csv_is_refused_with_its_place(

@@ -50,7 +50,12 @@ def test_running_text_and_images_are_read_as_those_with_labels_are(tmp_path: Pat
         ("", "more.csv", "unlabelled", "is empty"),
         ("body\nx\n", "more.csv", "unlabelled.text", "column 'text' is missing"),
         ("text\n \n", "more.csv", "unlabelled.text", "line 2: the text is empty"),
-        ("x", "more.txt", "unlabelled", "ends in .csv or .jsonl, for text-classification"),
+        (
+            "x",
+            "more.txt",
+            "unlabelled",
+            "ends in .csv or .jsonl or .parquet, for text-classification",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_of_the_rows_without_labels(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from search.errors import InvalidInput
 from search.model import tensorfile
-from search.model.tensorfile import MAX_HEADER_BYTES, have_equal_bytes, read_header
+from search.model.tensorfile import DTYPE_BYTES, MAX_HEADER_BYTES, have_equal_bytes, read_header
 from tests.search.model.folders import header_of, write_tensors
 
 SHAPES = {"a": [2, 3], "b": [4], "scalar": []}
@@ -124,3 +125,51 @@ def test_damage_is_refused_or_harmless_but_never_another_error(
     except InvalidInput:
         return
     assert sum(t.end - t.begin for t in tensors.values()) <= len(whole)
+
+
+NUMBERS = st.one_of(st.integers(-1, 30), st.sampled_from([2**31, 2**48, 2**63, 2**64]))
+ENTRIES = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "F16", "I8", "F64", "F33", "f32", ""]),
+        "shape": st.lists(NUMBERS, max_size=3),
+        "data_offsets": st.lists(NUMBERS, min_size=1, max_size=3),
+    }
+)
+ORDERLY = st.lists(
+    st.tuples(st.sampled_from(["F32", "F16", "I8"]), st.lists(st.integers(0, 4), max_size=3)),
+    max_size=4,
+)
+
+
+def laid_out(tensors: list[tuple[str, list[int]]]) -> tuple[dict[str, Any], int]:
+    """A header that is right, and the bytes that follow it."""
+    header, position = {}, 0
+    for place, (dtype, shape) in enumerate(tensors):
+        end = position + math.prod(shape) * DTYPE_BYTES[dtype]
+        header[f"t{place}"] = entry(dtype, shape, [position, end])
+        position = end
+    return header, position
+
+
+@given(tensors=ORDERLY, lies=st.dictionaries(st.sampled_from(["t0", "t1", "x"]), ENTRIES),
+       missing=st.integers(-2, 2))  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_taken_the_library_reads_as_the_same_tensors(
+    tmp_path_factory: pytest.TempPathFactory,
+    tensors: list[tuple[str, list[int]]],
+    lies: dict[str, Any],
+    missing: int,
+) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    header, num_bytes = laid_out(tensors)
+    path = tmp_path_factory.getbasetemp() / "lying.safetensors"
+    write_tensors(path, {**header, **lies}, max(0, num_bytes + missing))
+    try:
+        found = read_header(path)
+    except InvalidInput:
+        assert lies or missing, "a header that is right is taken"
+        return
+    with safetensors.safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118  (the library's handle is no mapping)
+            assert tuple(file.get_slice(name).get_shape()) == found[name].shape
+        assert set(file.keys()) == set(found)

@@ -15,6 +15,8 @@ from predictors.probe import probe_device
 from predictors.spec import MeasuringSpec
 from service import jobs, measurement_jobs
 from service.artifacts import list_artifacts
+from service.checks.contents import reading_of, summary_of
+from service.checks.reading import read_here
 from service.db import Database
 from service.devices import find_device, register_device
 from service.evaluations import Evaluation, list_evaluations
@@ -27,7 +29,7 @@ from service.settings import Settings
 from service.step_types import NewStep
 from service.store.protocol import ArtifactStore
 from service.tenancy import DEFAULT_TENANT
-from service.uploads import check_upload
+from service.uploads import files_of
 from tests.service.helpers import job_of, steps_of
 from workers.runner import StepRunner
 
@@ -82,7 +84,9 @@ class Workshop:
                     )
                 )
             session.flush()
-            upload.summary = check_upload(session, self.store, upload)
+            files = files_of(session, upload.id)
+            found = read_here(reading_of(self.store, upload, files))
+            upload.summary = summary_of(upload, files, found)
             upload.state = "ready"
             return upload.id
 
