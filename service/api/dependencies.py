@@ -20,6 +20,7 @@ from service.auth import KnownKey
 from service.db import Database
 from service.description import BEARER
 from service.idempotency import Reservation
+from service.key_uses import KeyUses
 from service.limits import RateLimiter
 from service.metrics_database import DatabaseMetrics
 from service.notifier import Notifier
@@ -43,6 +44,7 @@ class Parts:
     notifier: Notifier
     calls: RateLimiter
     failed_sign_ins: RateLimiter
+    key_uses: KeyUses
     readiness: Readiness
     metrics: DatabaseMetrics
 
@@ -178,8 +180,7 @@ def _signed_in(request: Request, parts: Parts, secret: str) -> KnownKey:
         raise Unauthenticated(key.refused or "" if key else "this API key is unknown")
     parts.calls.take(key.id)
     if key.is_use_stale:
-        with parts.database.write() as session:
-            auth.note_use(session, key.id)
+        parts.key_uses.note(key.id)
     return key
 
 

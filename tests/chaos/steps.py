@@ -129,7 +129,7 @@ def deaf(ctx: JobContext) -> StepResult:
         try:
             time.sleep(300)
         except SoftTimeLimitExceeded:
-            note(ctx, "told to stop")
+            note(ctx, "told-to-stop")
 
 
 def writer(ctx: JobContext) -> StepResult:
@@ -170,6 +170,7 @@ def part(ctx: JobContext) -> StepResult:
     number = ctx.input["part"]
     for index in range(EVALUATIONS_OF_PART):
         ctx.record_evaluation(evaluation("search", 0, number * EVALUATIONS_OF_PART + index))
+        work(ctx, 0.05)  # so that it may be hit
     name = f"part-{number}"
     return StepResult(artifacts=[put(ctx, name, f"{name} of {ctx.job_id}".encode())])
 

@@ -52,8 +52,9 @@ DIALECT = os.environ.get("SNUGNET_SOAK_DATABASE", "sqlite")
 ARTIFACTS_OF_JOB = PARTS + 1
 SUBMITTERS = 2
 OPEN_JOBS = 60  # at a time, so that the last ones are harmed as much as the first
-KILL_EVERY_S = (3.0, 6.0)
+STEPS_BETWEEN_KILLS = (40, 80)
 SEED = 11
+SETTINGS = {"lease_seconds": 6.0, "heartbeat_seconds": 1.0, "reconcile_seconds": 2.0}
 
 
 class Soak:
@@ -137,12 +138,19 @@ class Soak:
     # --- harm -------------------------------------------------------------------------------
 
     def harm_until_all_ended(self) -> None:
-        due = time.monotonic() + 2.0
+        """By steps done, not by time: a slow machine would be killed and do nothing else."""
+        due = 20
         while not self._have_all_ended():
-            if time.monotonic() >= due:
+            num_done = self._num_done()
+            if num_done >= due:
                 self._harm()
-                due = time.monotonic() + self._rng.uniform(*KILL_EVERY_S)
-            time.sleep(0.2)
+                due = num_done + self._rng.randint(*STEPS_BETWEEN_KILLS)
+            time.sleep(0.1)
+
+    def _num_done(self) -> int:
+        with self.site.database.read() as session:
+            query = select(func.count()).where(Step.state == "done")
+            return session.execute(query).scalar_one()
 
     def _have_all_ended(self) -> bool:
         with self.site.database.read() as session:
@@ -159,7 +167,8 @@ class Soak:
             ("dispatcher", self.dispatcher, Program.kill),
             ("broker", self.broker, Program.kill),
         ]
-        name, program, way = self._rng.choice(ways)
+        untried = [one for one in ways if one[0] not in self.kills]
+        name, program, way = self._rng.choice(untried or ways)
         way(program)
         self.kills[name] += 1
         for one in self.site.programs:  # whatever ended, as a supervisor would
@@ -169,7 +178,7 @@ class Soak:
 
 def test_many_small_jobs_under_random_kills(open_site: OpenSite, tmp_path: Path) -> None:
     handlers = {**HANDLERS, "prepare": HANDLERS["begin"]}
-    site = open_site(DIALECT, step_handlers=handlers, lease_seconds=6.0, heartbeat_seconds=1.0)
+    site = open_site(DIALECT, step_handlers=handlers, **SETTINGS)
     starter = site.start_api()
     spec = site.upload_spec(tmp_path / "files")
     starter.close()
