@@ -30,8 +30,8 @@ test: setup lint  ## lint, type-check and run the test suite
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
 	$(BIN)/python -m pytest -m slow -s
 
-chaos: setup  ## make what can go wrong happen (SNUGNET_FUZZ_CASES=20000 calls the API that often)
-	$(BIN)/python -m pytest -m chaos -s
+chaos: setup  ## make what can go wrong happen (SNUGNET_FUZZ_CASES=20000, SNUGNET_SOAK_JOBS=2000: more of it)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos -s
 
 compose-check: setup  ## check docker-compose.yml and the images, and carry a job through as processes
 	$(BIN)/python -m pytest tests/deploy -s

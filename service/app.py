@@ -38,6 +38,7 @@ from service.description import describe, operation_id
 from service.dispatcher import Dispatcher
 from service.guard import RequestGuard
 from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
+from service.key_uses import KeyUses
 from service.limits import RateLimiter
 from service.metrics_database import DatabaseMetrics
 from service.notifier import Notifier
@@ -129,6 +130,7 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
         notifier=notifier,
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
         failed_sign_ins=RateLimiter(FAILED_SIGN_INS_PER_SECOND, FAILED_SIGN_INS_AT_ONCE),
+        key_uses=KeyUses(database),
         readiness=Readiness(database, queue),
         metrics=DatabaseMetrics(database),
         checker=Checker(settings, database=database, store=store, notify=notifier.notify),
@@ -170,6 +172,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await run_in_threadpool(thread.stop)
         if isinstance(parts.queue, CeleryQueue):
             parts.queue.close()
+        await run_in_threadpool(parts.key_uses.close)
         parts.database.dispose()
 
 

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
@@ -147,6 +148,7 @@ RESPONSES = described(400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 500, 503
 """What any route may answer."""
 RETRY_SECONDS = 30
 """After which a store that is full or away is worth another try."""
+DATABASE_RETRY_SECONDS = 5
 
 
 def install(app: FastAPI) -> None:
@@ -156,6 +158,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SnugnetError, _on_snugnet_error)
     app.add_exception_handler(BlobNotFound, _on_missing_blob)
     app.add_exception_handler(StoreUnavailable, _on_unavailable_store)
+    app.add_exception_handler(OperationalError, _on_unavailable_database)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -273,6 +276,18 @@ async def _on_unavailable_store(request: Request, error: Exception) -> Response:
         "store_unavailable",
         "files cannot be stored or read at the moment",
         headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+async def _on_unavailable_database(request: Request, error: Exception) -> Response:
+    """It restarts, is locked for too long, or has no room: nothing was changed."""
+    logger.error("request %s found the database unavailable: %s", request.state.request_id, error)
+    return problem_response(
+        request,
+        503,
+        "database_unavailable",
+        "the database does not answer at the moment; nothing was changed",
+        headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
     )
 
 

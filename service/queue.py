@@ -120,7 +120,9 @@ def worker_config(settings: Settings) -> dict[str, Any]:
         # killed for that is followed by one that starts no faster, for ever.
         "worker_proc_alive_timeout": CHILD_START_SECONDS,
         "worker_concurrency": 1,
-        "worker_max_tasks_per_child": 50,
+        # Idle wake-ups count too, and a new child takes seconds: with 50, a worker whose steps are
+        # short did little but start children.
+        "worker_max_tasks_per_child": 500,
         "task_soft_time_limit": settings.step_limit_seconds,
         "task_time_limit": hard_limit_seconds(settings),
         "broker_connection_retry_on_startup": True,

@@ -128,12 +128,19 @@ def guard(session: Session, lease: StepLease) -> None:
 
 
 def finish(session: Session, lease: StepLease, result: StepResult) -> None:
-    """End a step and begin what comes after it, all or nothing."""
+    """End a step and begin what comes after it, all or nothing.
+
+    Where the job is to be cancelled, what comes after is closed at once: a retry finds it. A last
+    step is closed itself, and run again.
+    """
+    guard(session, lease)
+    is_cancelled = _cancel_requested(session, lease.job_id)
+    if is_cancelled and result.result is not None:
+        conclude_job(session, lease.job_id, "cancelled")
+        return
     _end(session, lease, "done", output=result.output)
     artifacts.record_artifacts(session, lease.job_id, result.artifacts)
-    if _cancel_requested(session, lease.job_id):
-        conclude_job(session, lease.job_id, "cancelled")
-    elif result.result is not None:
+    if result.result is not None:
         conclude_job(session, lease.job_id, "succeeded", result=result.result)
     elif isinstance(result.next, NewStep):
         outbox.add_step(session, lease.job_id, result.next, parts=result.parts)
@@ -141,6 +148,8 @@ def finish(session: Session, lease: StepLease, result: StepResult) -> None:
         measurement_jobs.create(session, result.next, job_id=lease.job_id)
     else:
         _join(session, lease)
+    if is_cancelled:
+        conclude_job(session, lease.job_id, "cancelled")
     settle_pause(session, lease.job_id)
 
 

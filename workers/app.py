@@ -28,6 +28,7 @@ from service.logs import log_context
 from service.models import Step
 from service.queue import RUN_STEP, CeleryQueue, worker_config
 from service.settings import Settings
+from workers import messages
 from workers.owners import Owner
 from workers.runner import StepRunner, sweep_scratch
 
@@ -39,6 +40,7 @@ settings = Settings()
 if settings.threads is not None:
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
 
+messages.install()
 app = Celery("snugnet")
 
 
@@ -56,7 +58,7 @@ def _set_up_logging(**_: Any) -> None:
 app.conf.update(worker_config(settings))
 
 
-@app.task(name=RUN_STEP, bind=True)  # type: ignore[untyped-decorator]
+@app.task(name=RUN_STEP, bind=True, Request=messages.StepRequest)  # type: ignore[untyped-decorator]
 def run_step(task: Task, step_id: str) -> None:
     owner = Owner.in_worker(os.getppid(), task.request.id)
     sent_by = (task.request.headers or {}).get(tracing.TRACEPARENT)

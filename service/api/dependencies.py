@@ -21,6 +21,7 @@ from service.checks.checker import Checker
 from service.db import Database
 from service.description import BEARER
 from service.idempotency import Reservation
+from service.key_uses import KeyUses
 from service.limits import RateLimiter
 from service.metrics_database import DatabaseMetrics
 from service.notifier import Notifier
@@ -44,6 +45,7 @@ class Parts:
     notifier: Notifier
     calls: RateLimiter
     failed_sign_ins: RateLimiter
+    key_uses: KeyUses
     readiness: Readiness
     metrics: DatabaseMetrics
     checker: Checker
@@ -180,8 +182,7 @@ def _signed_in(request: Request, parts: Parts, secret: str) -> KnownKey:
         raise Unauthenticated(key.refused or "" if key else "this API key is unknown")
     parts.calls.take(key.id)
     if key.is_use_stale:
-        with parts.database.write() as session:
-            auth.note_use(session, key.id)
+        parts.key_uses.note(key.id)
     return key
 
 

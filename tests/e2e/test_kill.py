@@ -27,6 +27,7 @@ from service.schemas import JobState
 from service.settings import Settings
 from service.step_types import NewStep
 from service.store.filesystem import FilesystemStore
+from service.tenancy import DEFAULT_TENANT
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Workshop, comparable
 
@@ -142,7 +143,7 @@ def search_again(folder: Path, job_id: str, service: Service) -> list[tuple[Any,
         job_id,
     )
     settings = Settings(data_dir=folder, threads=1)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url).for_tenant(DEFAULT_TENANT)
     workshop = Workshop(settings, database, FilesystemStore(settings.blobs_dir))
     again = workshop.submit(json.loads(spec), NewStep(kind="search", input=json.loads(first)))
     workshop.run_until(again, "baseline")

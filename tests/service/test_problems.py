@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
+from service.db import Database
 from service.schemas import Problem
 from tests.service.serving import app_of
 
@@ -89,6 +92,21 @@ def test_an_unexpected_error_says_nothing_of_its_cause(http: TestClient) -> None
     app_of(http).add_api_route("/fail", fail)
     answer = http.get("/fail")
     assert "secret" not in check(answer, 500, "internal_error").detail
+
+
+def test_a_database_that_does_not_answer_is_worth_another_try(
+    http: TestClient, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.db").mkdir()
+
+    def look() -> None:
+        with Database(f"sqlite:///{tmp_path / 'folder.db'}").read() as session:
+            session.execute(text("SELECT 1"))
+
+    app_of(http).add_api_route("/look", look)
+    answer = http.get("/look")
+    assert "folder" not in check(answer, 503, "database_unavailable").detail
+    assert int(answer.headers["retry-after"]) > 0
 
 
 def test_the_callers_request_id_is_kept_if_it_is_plain(http: TestClient) -> None:

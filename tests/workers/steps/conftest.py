@@ -17,6 +17,7 @@ from service.models import Job, Step
 from service.settings import Settings
 from service.step_types import NewStep
 from service.store.filesystem import FilesystemStore
+from service.tenancy import DEFAULT_TENANT
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Measure, Recorded, Workshop
 
@@ -77,7 +78,7 @@ def open_workshop(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Pat
             retry_backoff_seconds=0.0,
             **{"step_seconds": 30, **options},
         )
-        database = Database(settings.database_url)
+        database = Database(settings.database_url).for_tenant(DEFAULT_TENANT)
         store = FilesystemStore(settings.blobs_dir)
         yield Workshop(settings, database, store, measure)
         database.dispose()
