@@ -17,22 +17,22 @@ class NoMessage(ValueError):
     """What was in the queue has not the form of a message."""
 
 
-class _Message(virtual.Message):  # type: ignore[misc]
+class _Message(virtual.Message):
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         try:
-            super().__init__(payload, channel=channel, **options)
+            super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise NoMessage(f"{type(error).__name__}: {error}") from error
 
 
-class TolerantChannel(redis.Channel):  # type: ignore[misc]
+class TolerantChannel(redis.Channel):
     """Lives on after something that is no message; kombu's own ends the worker with it."""
 
     Message = _Message
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (NoMessage, json.JSONDecodeError, UnicodeDecodeError) as error:
             logger.error("what was in the queue is no message, and was dropped: %s", error)
             raise Empty from error
@@ -54,7 +54,8 @@ class StepRequest(Request):  # type: ignore[misc]
             logger.warning("the broker did not take an acknowledgement: %s", error)
             self.acknowledged = True
         if not self.message.acknowledged:
-            virtual.QoS.ack(self.message.channel.qos, self.message.delivery_tag)
+            qos = self.message.channel.qos
+            virtual.QoS.ack(qos, self.message.delivery_tag)  # type: ignore[no-untyped-call]
 
 
 def install() -> None:
