@@ -195,8 +195,8 @@ def put(value: Any, *path: Any) -> Break:
 
 
 FAULTS: dict[str, tuple[Break, str]] = {
-    "NaN": (sample(float("nan")), "measurements[1].rounds_ms[2][0]"),
-    "infinite": (sample(float("inf")), "measurements[1].rounds_ms[2][0]"),
+    "NaN": (sample(float("nan")), "result.measurements[1].rounds_ms[2][0]"),
+    "infinite": (sample(float("inf")), "result.measurements[1].rounds_ms[2][0]"),
     "negative": (sample(-1.0), "measurements[1].rounds_ms[2][0]"),
     "zero": (sample(0.0), "measurements[1].rounds_ms[2][0]"),
     "two hours, of a clock that jumped": (sample(7.2e6), "measurements[1].rounds_ms[2][0]"),
@@ -211,11 +211,11 @@ FAULTS: dict[str, tuple[Break, str]] = {
         "measurements[0].subnet",
     ),
     "no anchors": (put([], "anchors"), "anchors"),
-    "NaN in an anchor": (put(float("nan"), "anchors", 0, "rounds_ms", 0, 0), "anchors[0]"),
+    "NaN in an anchor": (put(float("nan"), "anchors", 0, "rounds_ms", 0, 0), "result.anchors[0]"),
     "a factor of 0": (put(0.0, "measurements", 0, "factors", 0), "measurements[0].factors[0]"),
     "no session": (delete("session"), "session"),
     "no device": (delete("environment", "device"), "environment.device"),
-    "NaN in the environment": (put(float("nan"), "environment", "x"), "environment.x"),
+    "NaN in the environment": (put(float("nan"), "environment", "x"), "result.environment.x"),
     "negative peaks": (put(-1.0, "peaks", "bytes_per_s"), "peaks.bytes_per_s"),
 }
 

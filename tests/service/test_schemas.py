@@ -7,7 +7,9 @@ from service.device_schemas import NewDevice
 from service.schemas import Job, JobState, NewUpload
 
 
-@pytest.mark.parametrize("name", ["../x", ".hidden", "a/../b", "a/.b", "/a", "a//b", "", "a\nb", "a" * 300])
+@pytest.mark.parametrize(
+    "name", ["../x", ".hidden", "a/../b", "a/.b", "/a", "a//b", "", "a\nb", "a" * 300]
+)
 def test_upload_names_cannot_leave_their_folder(name: str) -> None:
     file = {"name": name, "size_bytes": 1, "sha256": "0" * 64}
     with pytest.raises(ValidationError):
