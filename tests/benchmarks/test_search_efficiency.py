@@ -100,7 +100,7 @@ def test_the_comparison_prints_its_figures(
     arguments = ["--from-table", str(path), "--samplers", "nsga2,random"]
     assert search_efficiency.main([*arguments, "--population", "10", "--seeds", "2"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["table"]["networks"] == len(SPACE)
+    assert printed["table"]["networks"] == SPACE.num_networks
     assert printed["samplers"].keys() == {"nsga2", "random"}
     for figures in printed["samplers"].values():
         volume = figures["hypervolume"]

@@ -45,7 +45,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     table = SubnetTable.load(path)
     assert list(table.entries) == entries()
     assert table[NETWORKS[5]].quality == 5 / 400
-    assert len(table.space) == len(table) == len(NETWORKS)
+    assert table.space.num_networks == len(table) == len(NETWORKS)
     assert all(table.space.contains(subnet) for subnet in NETWORKS)
 
 
