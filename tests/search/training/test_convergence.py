@@ -86,7 +86,7 @@ def test_a_space_too_wide_for_its_training_is_warned_of() -> None:
     warning = budget_warning(SPACE, sampling, 100)
     assert warning is not None
     assert "100 steps" in warning
-    assert f"{len(SPACE):,} networks" in warning
+    assert f"{SPACE.num_networks:,} networks" in warning
     assert budget_warning(SPACE, sampling, 100_000) is None
     assert budget_warning(SPACE, replace(sampling, num_random=1000), 100) is None
 
