@@ -41,6 +41,13 @@ def signed_in(settings: Settings) -> TestClient:
     return http
 
 
+def close(http: TestClient) -> None:
+    """Of a client that was never entered."""
+    parts = app_of(http).state.parts
+    parts.key_uses.close()
+    parts.database.dispose()
+
+
 def new_key(settings: Settings) -> str:
     database = Database(settings.database_url).for_tenant(DEFAULT_TENANT)
     with database.write() as session:

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 import search
 from service.models import ApiKey
 from service.settings import Settings
-from tests.service.serving import serving, signed_in
+from tests.service.serving import app_of, close, serving, signed_in
 
 ROOT = Path(search.__file__).parents[1]
 UNSAFE = re.compile(
@@ -68,11 +68,10 @@ def test_no_key_reaches_the_log_the_database_or_an_answer(
     ]
     assert secret not in caplog.text
     assert all(secret not in answer.text for answer in answers)
-    parts = http.app.state.parts  # type: ignore[union-attr]
-    with parts.database.read() as session:
+    with app_of(http).state.parts.database.read() as session:
         stored = session.query(ApiKey).one()
         assert secret not in repr(vars(stored))
-    parts.database.dispose()
+    close(http)
 
 
 @pytest.mark.parametrize(

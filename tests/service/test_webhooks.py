@@ -21,7 +21,7 @@ from service.step_types import StepResult
 from service.webhook_sender import DELAYS_SECONDS, MAX_ATTEMPTS, WebhookSender
 from tests.service.helpers import claimed, create_job, finish
 from tests.service.receiving import Message, Receiver, receiving
-from tests.service.serving import app_of, serving, signed_in
+from tests.service.serving import close, serving, signed_in
 
 HERE = ("127.0.0.1",)
 
@@ -31,7 +31,7 @@ def http(settings: Settings) -> Iterator[TestClient]:
     allowing = settings.model_copy(update={"webhook_private_hosts": HERE})
     http = signed_in(allowing)
     yield http
-    app_of(http).state.parts.database.dispose()
+    close(http)
 
 
 @pytest.fixture
