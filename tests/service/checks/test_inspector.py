@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from search.errors import InvalidInput
 from service.checks.inspector import Inspector, NoLongerWanted, ReaderLost
@@ -174,6 +177,23 @@ def test_a_model_that_means_harm_is_refused(
     folder = write_model(tmp_path / "model")
     damage(folder)
     refused(inspector(tmp_path), model(folder), field, match, tmp_path)
+
+
+@given(data=st.binary(min_size=1, max_size=60), share=st.floats(0, 1))
+@settings(max_examples=15, deadline=None)
+def test_a_damaged_parquet_file_is_refused_or_read_whatever_it_does_to_its_reader(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, share: float
+) -> None:
+    """Not in this process: the library has ended one for a single wrong byte of a footer."""
+    folder = tmp_path_factory.getbasetemp()
+    labels = [i % 2 for i in range(60)]
+    path = write_parquet(folder / "d.parquet", text=[f"text {i}" for i in labels], label=labels)
+    content = bytearray(path.read_bytes())
+    at = int(share * len(content))
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    with suppress(InvalidInput):
+        inspector(folder).inspect(table(path))
 
 
 # --- readers that go wrong ----------------------------------------------------------------------
