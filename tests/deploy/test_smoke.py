@@ -117,7 +117,7 @@ def test_a_job_goes_through_the_composed_services(
     with Client(url, key) as client:
         job = parse_job(job_spec(tmp_path), tmp_path).resolve(client)
         job_id = client.submit(job).id
-        for event in client.events(job_id):
+        for event in client.stream(job_id):
             if event.kind == "stage":
                 say(f"{job_id}: {event.message}")
         ended = client.job(job_id)
