@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -80,14 +81,21 @@ class Connection:
 
     async def begin(self, method: str, path: str, body: str | None) -> bytes:
         """The head of the answer."""
-        if self._writer is None:
-            self.reader, self._writer = await asyncio.open_connection(
-                self._host, self._port, limit=HEAD_BYTES
-            )
         content = (body or "").encode()
         about = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         head = f"{method} {path} HTTP/1.1\r\n{self._common}{about if body else ''}\r\n"
-        self._writer.write(head.encode() + content)
+        message = head.encode() + content
+        if self._writer is not None:
+            # A server closes what was not used for a while: then it takes a new one.
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                return await self._exchange(self._writer, message)
+        self.reader, self._writer = await asyncio.open_connection(
+            self._host, self._port, limit=HEAD_BYTES
+        )
+        return await self._exchange(self._writer, message)
+
+    async def _exchange(self, writer: asyncio.StreamWriter, message: bytes) -> bytes:
+        writer.write(message)
         return await self.reader.readuntil(b"\r\n\r\n")
 
     def close(self) -> None:
