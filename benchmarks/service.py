@@ -250,6 +250,7 @@ def _loading(plan: Plan) -> Iterator[_Loading]:
         killer.cancel()
         process.kill()
         process.wait()
+        process.stdout.close()
 
 
 def _load(plan: Plan) -> dict[str, Any]:
