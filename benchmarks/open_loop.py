@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -80,19 +81,29 @@ class Connection:
 
     async def begin(self, method: str, path: str, body: str | None) -> bytes:
         """The head of the answer."""
-        if self._writer is None:
-            self.reader, self._writer = await asyncio.open_connection(
-                self._host, self._port, limit=HEAD_BYTES
-            )
         content = (body or "").encode()
         about = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         head = f"{method} {path} HTTP/1.1\r\n{self._common}{about if body else ''}\r\n"
-        self._writer.write(head.encode() + content)
+        message = head.encode() + content
+        if self._writer is not None:
+            # A server closes what was not used for a while: then it takes a new one.
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                return await self._exchange(self._writer, message)
+            await self.close()
+        self.reader, self._writer = await asyncio.open_connection(
+            self._host, self._port, limit=HEAD_BYTES
+        )
+        return await self._exchange(self._writer, message)
+
+    async def _exchange(self, writer: asyncio.StreamWriter, message: bytes) -> bytes:
+        writer.write(message)
         return await self.reader.readuntil(b"\r\n\r\n")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            with suppress(ConnectionError):
+                await self._writer.wait_closed()
 
 
 async def run(plan: Plan) -> Loaded:
@@ -112,6 +123,7 @@ async def _open(plan: Plan) -> Loaded:
         tasks.append(asyncio.create_task(_one(plan, index, planned, free, loaded, counts)))
     await asyncio.gather(*tasks)
     loaded.seconds = time.perf_counter() - start - plan.warm_up_s
+    await asyncio.gather(*(connection.close() for connection in free))
     return loaded
 
 
@@ -145,6 +157,7 @@ async def _closed(plan: Plan) -> Loaded:
             loaded.latencies_ms.append(1000 * (time.perf_counter() - sent))
             loaded.count(status)
             index += plan.num_connections
+        await connection.close()
 
     await asyncio.gather(*(work(index) for index in range(plan.num_connections)))
     loaded.seconds = time.perf_counter() - start
@@ -175,7 +188,7 @@ async def _streams(plan: Plan) -> Loaded:
     await asyncio.sleep(plan.seconds)
     for task, connection in zip(tasks, connections, strict=True):
         task.cancel()
-        connection.close()
+        await connection.close()
     loaded.seconds = plan.seconds
     return loaded
 

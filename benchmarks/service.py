@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -54,7 +54,7 @@ class Effort:
 
 FULL = Effort(
     num_jobs=10_000,
-    num_runs=5,
+    num_runs=3,
     seconds=8.0,
     num_streams=NUM_STREAMS,
     idle_seconds=60.0,
@@ -70,6 +70,7 @@ QUICK = Effort(
     num_deaths=0,
     settle_seconds=0.0,
 )
+TINY = replace(QUICK, num_jobs=60, seconds=0.4, num_streams=4)
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def main() -> None:
     figures: dict[str, Any] = {"priority": os.nice(0), "wanted": WANTED, "effort": asdict(effort)}
     for dialect in get_args(Dialect):
         if options.only in (None, dialect):
-            figures[dialect] = _under_load(dialect, effort)
+            figures[dialect] = under_load(dialect, effort)
     if options.only in (None, "embedded"):
         figures["embedded"] = _embedded(effort)
     report_result("service", figures, keep=not options.quick and options.only is None)
@@ -90,7 +91,7 @@ def main() -> None:
 # --- under load --------------------------------------------------------------------------------
 
 
-def _under_load(dialect: Dialect, effort: Effort) -> dict[str, Any]:
+def under_load(dialect: Dialect, effort: Effort) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="snugnet-") as folder,
         served(Path(folder), dialect, effort.num_jobs) as api,
@@ -249,6 +250,7 @@ def _loading(plan: Plan) -> Iterator[_Loading]:
         killer.cancel()
         process.kill()
         process.wait()
+        process.stdout.close()
 
 
 def _load(plan: Plan) -> dict[str, Any]:

@@ -36,6 +36,8 @@ from service.collector import Collector
 from service.db import Database
 from service.description import describe, operation_id
 from service.dispatcher import Dispatcher
+from service.event_watch import EventWatch
+from service.finish_times import FinishTimes
 from service.guard import RequestGuard
 from service.idempotency import REPLAYED_HEADER, AlreadyAnswered
 from service.key_uses import KeyUses
@@ -128,6 +130,8 @@ def make_parts(settings: Settings, queue: JobQueue | None = None) -> Parts:
         store=store,
         queue=queue,
         notifier=notifier,
+        event_watch=EventWatch(database, notifier),
+        finish_times=FinishTimes(),
         calls=RateLimiter(settings.calls_per_second, 2 * settings.calls_per_second),
         failed_sign_ins=RateLimiter(FAILED_SIGN_INS_PER_SECOND, FAILED_SIGN_INS_AT_ONCE),
         key_uses=KeyUses(database),

@@ -7,7 +7,7 @@ there was none, nothing is known, and nothing is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -90,35 +90,63 @@ class Estimate:
         return sum(known) if len(known) == len(self.seconds) else None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """Seconds of each stage for a unit of its work; a stage that nobody went through is left
+    out."""
+
+    seconds_per_work: Mapping[str, float]
+    num_earlier_jobs: int
+
+    @classmethod
+    def of_task(cls, session: Session, task: str) -> Rates:
+        """By the session's tenant's last jobs of the task."""
+        rates: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        num_jobs = 0
+        for job in _earlier_jobs(session, task):
+            earlier = scale_of(session, job)
+            if earlier is None:
+                continue
+            num_jobs += 1
+            for stage, seconds in _seconds_of_stages(session, job).items():
+                if stage in rates:
+                    rates[stage].append(seconds / max(earlier.work(stage), 1e-9))
+        medians = {stage: median(found) for stage, found in rates.items() if found}
+        return cls(seconds_per_work=medians, num_earlier_jobs=num_jobs)
+
+    def estimate(self, scale: Scale) -> Estimate:
+        rates = self.seconds_per_work
+        return Estimate(
+            seconds={
+                stage: rates[stage] * scale.work(stage) if stage in rates else None
+                for stage in scale.stages
+            },
+            num_earlier_jobs=self.num_earlier_jobs,
+        )
+
+
+RatesOf = Callable[[Session, str], Rates]
+"""Of a task."""
+
+
 def estimate(session: Session, scale: Scale) -> Estimate:
-    """What a job of this size would take, by the session's tenant's last jobs of its task."""
-    rates: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    num_jobs = 0
-    for job in _earlier_jobs(session, scale.spec.task):
-        earlier = scale_of(session, job)
-        if earlier is None:
-            continue
-        num_jobs += 1
-        for stage, seconds in _seconds_of_stages(session, job).items():
-            if stage in rates:
-                rates[stage].append(seconds / max(earlier.work(stage), 1e-9))
-    return Estimate(
-        seconds={
-            stage: median(rates[stage]) * scale.work(stage) if rates[stage] else None
-            for stage in scale.stages
-        },
-        num_earlier_jobs=num_jobs,
-    )
+    """What a job of this size would take."""
+    return Rates.of_task(session, scale.spec.task).estimate(scale)
 
 
-def estimated_finish(session: Session, job: Job) -> float | None:
+def has_finish(job: Job) -> bool:
+    """Whether anything can be said of when it will end."""
+    return job.state in GOING and job.stage in STAGES
+
+
+def estimated_finish(session: Session, job: Job, rates_of: RatesOf) -> float | None:
     """Epoch seconds; None while it does not run, or nothing like it has."""
-    if job.state not in GOING or job.stage not in STAGES:
+    if not has_finish(job):
         return None
     scale = scale_of(session, job)
-    if scale is None:
+    if scale is None or job.stage is None:
         return None
-    seconds = estimate(session, scale).seconds
+    seconds = rates_of(session, scale.spec.task).estimate(scale).seconds
     later = scale.stages[scale.stages.index(job.stage) + 1 :] if job.stage in seconds else []
     left = [seconds[stage] for stage in later]
     now_seconds = seconds.get(job.stage)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -42,18 +43,22 @@ class Notifier:
     async def wait_for(self, look: Callable[[], Found | None], wait_s: float) -> Found | None:
         """What `look` finds, as soon as it finds something; None after `wait_s`."""
         deadline = time.monotonic() + wait_s
-        woken = asyncio.Event()
-        self._waiters[woken] = asyncio.get_running_loop()
-        try:
+        with self.listening() as woken:
             while True:
                 woken.clear()
                 found = await run_in_threadpool(look)
                 left = deadline - time.monotonic()
                 if found is not None or left <= 0 or self._is_closed:
                     return found
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), min(left, POLL_SECONDS))
-                except TimeoutError:
-                    continue
+
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever something may have changed; the listener clears it."""
+        woken = asyncio.Event()
+        self._waiters[woken] = asyncio.get_running_loop()
+        try:
+            yield woken
         finally:
             self._waiters.pop(woken, None)

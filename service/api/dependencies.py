@@ -20,6 +20,8 @@ from service.auth import KnownKey
 from service.checks.checker import Checker
 from service.db import Database
 from service.description import BEARER
+from service.event_watch import EventWatch
+from service.finish_times import FinishTimes
 from service.idempotency import Reservation
 from service.key_uses import KeyUses
 from service.limits import RateLimiter
@@ -43,6 +45,8 @@ class Parts:
     store: ArtifactStore
     queue: JobQueue
     notifier: Notifier
+    event_watch: EventWatch
+    finish_times: FinishTimes
     calls: RateLimiter
     failed_sign_ins: RateLimiter
     key_uses: KeyUses

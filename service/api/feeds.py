@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -50,12 +51,14 @@ async def wait_for_events(
         is_over = state in TERMINAL
         return EventPage(items=items, job_state=state, terminal=is_over, more=len(rows) > limit)
 
-    def read_news() -> EventPage | None:
-        page = read()
-        return page if page.items or page.job_state in TERMINAL else None
-
-    news = await parts.notifier.wait_for(read_news, wait_s)
-    return news if news is not None else await run_in_threadpool(read)
+    deadline = time.monotonic() + wait_s
+    while True:
+        page = await run_in_threadpool(read)
+        left = deadline - time.monotonic()
+        has_news = bool(page.items) or page.job_state in TERMINAL
+        if has_news or left <= 0 or parts.notifier.is_closed:
+            return page
+        await parts.event_watch.wait(job_id, after=after, wait_s=left)
 
 
 async def stream_events(

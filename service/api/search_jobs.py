@@ -22,7 +22,6 @@ from service.api.feeds import (
     wait_for_events,
 )
 from service.artifacts import list_artifacts
-from service.estimates import estimated_finish
 from service.evaluations import list_evaluations
 from service.job_spec import JobSpec
 from service.job_states import TERMINAL
@@ -117,12 +116,16 @@ def _label(text: str) -> tuple[str, str | None]:
     responses={304: {"description": "it is as the caller knows it"}},
 )
 def get(
-    job_id: str, response: Response, caller: JobsReader, if_none_match: IfMatch = None
+    job_id: str,
+    response: Response,
+    parts: Service,
+    caller: JobsReader,
+    if_none_match: IfMatch = None,
 ) -> Job | Response:
     """With its `ETag`, by which to ask whether it has changed, or to change it as it is."""
     with caller.database.read() as session:
         row = _job(session, job_id)
-        finish = estimated_finish(session, row)
+        finish = parts.finish_times.of(session, row)
     etag = _etag(row)
     if if_none_match is not None and matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
