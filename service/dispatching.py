@@ -25,7 +25,9 @@ SILENT_ROUNDS, SILENCE_SECONDS = 3, 30.0
 
 def serve(settings: Settings) -> None:
     """Send wake-ups and heal until SIGTERM or SIGINT; the round at hand is finished first."""
-    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    logs.configure(
+        log_format=settings.log_format, log_level=settings.log_level, secrets=settings.secrets
+    )
     tracing.configure("dispatcher")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

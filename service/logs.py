@@ -2,7 +2,7 @@
 
 `SNUGNET_LOG_FORMAT=json` writes an object a line: time, level, logger, message, then what
 `log_context` holds at that moment, the ids of the trace where there is one, and an error's
-traceback.
+traceback. `SNUGNET_LOG_LEVEL` says from what level on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from service.secret_values import MASK
 
 FORMATS = ("text", "json")
 FORMAT_VARIABLE = "SNUGNET_LOG_FORMAT"
+LEVELS = ("debug", "info", "warning", "error")
+LEVEL_VARIABLE = "SNUGNET_LOG_LEVEL"
+OWN_LOGGERS = ("service", "workers", "predictors", "search")
 SHORTEST_SECRET = 4  # a shorter one would be found in innocent words
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default=MappingProxyType({}))
@@ -39,26 +42,37 @@ def log_context(**fields: Any) -> Iterator[None]:
         _context.reset(token)
 
 
-def configure(*, secrets: Sequence[str] = (), log_format: str | None = None) -> None:
+def configure(
+    *, secrets: Sequence[str] = (), log_format: str | None = None, log_level: str | None = None
+) -> None:
     """Have every logger of this process write to standard error.
 
     Args:
         secrets: masked wherever they would stand in a line.
-        log_format: of `FORMATS`; by default as the environment says.
+        log_format: of `FORMATS`; by default as the environment says, else text.
+        log_level: of `LEVELS`; by default as the environment says, else info. The libraries'
+            debug lines, which nobody checked for secrets, are never written.
 
-    Raises: InvalidInput when there is no such format.
+    Raises: InvalidInput when there is no such format or level.
     """
-    log_format = log_format or os.environ.get(FORMAT_VARIABLE) or FORMATS[0]
+    log_format = log_format or os.environ.get(FORMAT_VARIABLE) or "text"
     if log_format not in FORMATS:
         raise InvalidInput(FORMAT_VARIABLE, f"must be text or json, got {log_format!r}")
+    log_level = log_level or os.environ.get(LEVEL_VARIABLE) or "info"
+    if log_level not in LEVELS:
+        message = f"must be debug, info, warning or error, got {log_level!r}"
+        raise InvalidInput(LEVEL_VARIABLE, message)
+    level = logging.getLevelNamesMapping()[log_level.upper()]
     handler = logging.StreamHandler(sys.stderr)
     formatter = JsonFormatter if log_format == "json" else TextFormatter
     handler.setFormatter(formatter(secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    root.setLevel(max(level, logging.INFO))
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(level)
+    for name in ("httpx", "alembic"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
 class _Masking(logging.Formatter):

@@ -49,7 +49,9 @@ def serve(settings: Settings, *, host: str, port: int, fd: int | None = None) ->
     Args:
         fd: a listening socket to take over, instead of host and port.
     """
-    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    logs.configure(
+        log_format=settings.log_format, log_level=settings.log_level, secrets=settings.secrets
+    )
     tracing.configure("api")
     app = create_app(settings)
     config = uvicorn.Config(

@@ -124,6 +124,7 @@ class Settings(BaseSettings):
     networks are found whatever it is."""
 
     log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_requests: bool = False
     """One line for each request that was answered."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)

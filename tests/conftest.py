@@ -12,6 +12,7 @@ import pytest
 
 from service import migrate
 from service.db import Database
+from service.logs import OWN_LOGGERS
 from service.settings import Settings
 from service.store.filesystem import FilesystemStore
 from service.tenancy import DEFAULT_TENANT
@@ -30,11 +31,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _clean_logging() -> Iterator[None]:
     """A program that set up its log in a test leaves no handler on a stream that is closed."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers = list(root.handlers)
+    levels = {one: one.level for one in (root, *map(logging.getLogger, OWN_LOGGERS))}
     yield
     for handler in [h for h in root.handlers if h not in handlers]:
         root.removeHandler(handler)
-    root.setLevel(level)
+    for one, level in levels.items():
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,9 @@ app = Celery("snugnet")
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _set_up_logging(**_: Any) -> None:
     """In parent and child, instead of Celery's own."""
-    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    logs.configure(
+        log_format=settings.log_format, log_level=settings.log_level, secrets=settings.secrets
+    )
     pool_logger = billiard.util.get_logger()
     pool_logger.propagate = True
     # What became of a step is told by its runner.
@@ -63,7 +65,8 @@ def run_step(task: Task, step_id: str) -> None:
     owner = Owner.in_worker(os.getppid(), task.request.id)
     sent_by = (task.request.headers or {}).get(tracing.TRACEPARENT)
     with log_context(step=step_id):
-        _runner().run(step_id, str(owner), traceparent=sent_by)
+        outcome = _runner().run(step_id, str(owner), traceparent=sent_by)
+        logger.debug("a wake-up was answered: %s", outcome)
 
 
 @cache

@@ -1,4 +1,5 @@
-"""Messages as the broker has them: those that are none are dropped, and none is held for ever."""
+"""Messages as the broker has them: those that are none, or that a full broker cannot keep for us,
+are dropped, and none is held for ever."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from celery.worker.request import Request
 from kombu.transport import redis, virtual
+from redis.exceptions import OutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ class _Message(virtual.Message):
 
 
 class TolerantChannel(redis.Channel):
-    """Lives on after something that is no message; kombu's own ends the worker with it."""
+    """Lives on after something that is no message, and beside a broker that is full; kombu's own
+    ends the worker with either."""
 
     Message = _Message
 
@@ -35,6 +38,10 @@ class TolerantChannel(redis.Channel):
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (NoMessage, json.JSONDecodeError, UnicodeDecodeError) as error:
             logger.error("what was in the queue is no message, and was dropped: %s", error)
+            raise Empty from error
+        except OutOfMemoryError as error:
+            # It is out of the queue, and could not be noted as being in hand.
+            logger.warning("a message was dropped, its step will be sent anew: %s", error)
             raise Empty from error
 
 

@@ -121,6 +121,7 @@ class StepRunner:
                 logger.info("the step ended: %s", outcome)
         except LeaseLost:
             metrics.STALE_WRITES.labels("worker").inc()
+            logger.warning("the step was taken over: what this attempt did is dropped")
         finally:
             self._current = None
         label = outcome.partition(":")[0]

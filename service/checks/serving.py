@@ -20,7 +20,9 @@ POLL_SECONDS = 0.5
 
 def serve(settings: Settings) -> None:
     """Check uploads until SIGTERM or SIGINT; what is in progress is given back."""
-    logs.configure(log_format=settings.log_format, secrets=settings.secrets)
+    logs.configure(
+        log_format=settings.log_format, log_level=settings.log_level, secrets=settings.secrets
+    )
     tracing.configure("checker")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,7 +24,7 @@ LINKS = 4
 
 
 def test_every_message_three_times_is_every_step_once(open_site: OpenSite) -> None:
-    site = open_site()
+    site = open_site(log_level="debug")
     # A dispatcher knows nothing of the steps' module, where the copies are made.
     workers = [site.start_worker(**{COPIES_VARIABLE: "3"}) for _ in range(2)]
     dispatcher = site.start_copying_dispatcher(3)
@@ -110,7 +110,7 @@ def test_what_is_no_message_does_not_stop_a_worker(open_site: OpenSite) -> None:
 def test_messages_for_steps_that_are_none_or_have_ended_change_nothing(
     open_site: OpenSite,
 ) -> None:
-    site = open_site()
+    site = open_site(log_level="debug")
     site.start_dispatcher()
     worker = site.start_worker()
     done = site.submit("link", number=1, total=1)

@@ -104,7 +104,7 @@ def test_a_worker_frozen_beyond_its_lease_changes_nothing_when_it_wakes(
     finished = site.job(job_id)
     gate.unlink()
     frozen.thaw()
-    wait_until(lambda: "a wake-up was answered: lost" in frozen.log.read_text())
+    wait_until(lambda: "what this attempt did is dropped" in frozen.log.read_text())
 
     (step,) = site.steps(job_id)
     ends = [attempt for _, attempt, _, what in read_log(site.folder) if what == "end"]

@@ -23,10 +23,9 @@ Written = Callable[[], str]
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
     """What was written to standard error; the loggers are as before afterwards."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers = list(root.handlers)
     yield lambda: capsys.readouterr().err
     root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_a_line_of_json_carries_the_blocks_around_it(written: Written) -> None:
@@ -84,6 +83,27 @@ def test_a_secret_is_masked_wherever_it_would_stand(written: Written, log_format
 def test_a_format_that_does_not_exist_is_named() -> None:
     with pytest.raises(InvalidInput, match=r"SNUGNET_LOG_FORMAT.*text or json, got 'xml'"):
         logs.configure(log_format="xml")
+
+
+def test_lines_below_the_level_are_left_out(written: Written) -> None:
+    own, other = logging.getLogger("service.x"), logging.getLogger("library.x")
+    logs.configure(log_level="debug")
+    own.debug("own debug")
+    other.debug("a library's debug")
+    logs.configure(log_level="warning")
+    own.info("own info")
+    other.info("a library's info")
+    own.warning("own warning")
+    assert [line.rpartition(" ")[0].split(" ", 2)[2] for line in written().splitlines()] == [
+        "DEBUG own",
+        "WARNING own",
+    ]
+
+
+def test_a_level_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNUGNET_LOG_LEVEL", "loud")
+    with pytest.raises(InvalidInput, match=r"SNUGNET_LOG_LEVEL.*must be debug, info.*got 'loud'"):
+        logs.configure()
 
 
 def test_requests_are_logged_by_route_where_it_is_asked_for(
