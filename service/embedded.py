@@ -35,15 +35,25 @@ class EmbeddedService:
     """A service that lives as long as the block, and never longer than this process."""
 
     def __init__(
-        self, data_dir: Path, *, port: int = 0, environment: Mapping[str, str] | None = None
+        self,
+        data_dir: Path,
+        *,
+        port: int = 0,
+        has_agent: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
         self._port = port
+        self._has_agent = has_agent
         self._environment = environment
 
     def __enter__(self) -> Instance:
         return start(
-            self.data_dir, port=self._port, dies_with_us=True, environment=self._environment
+            self.data_dir,
+            port=self._port,
+            has_agent=self._has_agent,
+            dies_with_us=True,
+            environment=self._environment,
         )
 
     def __exit__(

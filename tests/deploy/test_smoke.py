@@ -6,6 +6,7 @@ paths are replaced; everything else is what Compose would start.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -22,19 +23,23 @@ import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, select, text
 
 from service import broker
 from service.client import Client
 from service.db import Database
+from service.device_schemas import Device
+from service.embedded import EmbeddedService
 from service.jobfile import parse_job
-from service.models import Job
+from service.models import Device as DeviceRow
+from service.models import Job, MeasurementJob
 from service.schemas import JobState
 from service.signatures import encode_public_key
 from service.verifying import verify_folder
 from tests.deploy.collector import Collector, collecting
 from tests.deploy.compose import ROOT, resolved
 from tests.deploy.processes import Composition, free_port
+from tests.deploy.replaying import Recording, ReplayingAgent
 from tests.s3_server import S3Server
 from tests.service import postgresql
 from tests.service.postgresql import EMPTY, PostgresqlServer
@@ -47,6 +52,9 @@ ONE_SHOT = ("migrations", "bucket")
 WORKERS = ("worker-train", "worker-search", "worker-light")
 STAYING = ("api", "dispatcher", *WORKERS, "agent")
 DONE = "outcome=done"
+
+SUBNET_FILES = ("config.json", "model.safetensors", "model.onnx", "model_quantized.onnx")
+TELLS_WHOSE = ("id", "upload", "measurement_job")
 
 
 @pytest.fixture
@@ -126,6 +134,7 @@ def test_a_job_goes_through_the_composed_services(
     say(f"{job_id} succeeded: {len(files)} files, verified")
     assert_signed_with_the_secret(composed, files)
 
+    assert_the_embedded_service_finds_the_same(composed, tmp_path)
     assert_each_worker_did_its_share(composed)
     assert_the_api_tells_of_the_job(composed, url)
     assert_the_broker_user_may_do_no_harm(composed)
@@ -191,6 +200,62 @@ def job_spec(folder: Path) -> dict[str, Any]:
 
 
 # --- what must hold afterwards -----------------------------------------------------------------
+
+
+def assert_the_embedded_service_finds_the_same(composed: Composition, folder: Path) -> None:
+    """The same job to `snugnet up`'s processes, on a device that answers as this one did."""
+    database = Database(composed.secret("database_url"))
+    with database.read() as session:
+        asked = select(MeasurementJob).where(MeasurementJob.state == "done")
+        answered = [
+            (job.spec, job.result or {})
+            for job in session.scalars(asked.order_by(MeasurementJob.created_at))
+        ]
+        device = Device.model_validate(session.scalars(select(DeviceRow)).one())
+    database.dispose()
+    recording = Recording(answered)
+    environment = {"SNUGNET_THREADS": "1"}
+    with (
+        EmbeddedService(folder / "embedded", has_agent=False, environment=environment) as instance,
+        ReplayingAgent(instance.url, instance.api_key, device, recording),
+        Client(instance.url, instance.api_key) as client,
+    ):
+        spec = tiny_job.spec("", "")
+        spec["model"] = {"path": str(folder / "model")}
+        spec["data"] = {"path": str(folder / "rows.jsonl")}
+        job = client.wait(client.submit(parse_job(spec, folder).resolve(client)).id)
+        assert (job.state, job.status_reason) == (JobState.SUCCEEDED, None)
+        client.download(job.id, folder / "again")
+    assert recording.num_left == 0
+    ours, theirs = described(folder / "again"), described(folder / "out")
+    assert ours == theirs
+    for name, sha256 in ours.items():
+        say(f"composed and embedded alike: {name} {sha256}")
+
+
+def described(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that is the subnet, and of its lineage but for what tells the job."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name in SUBNET_FILES:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.name == "metrics.json":
+            lineage = json.dumps(without_ids(json.loads(path.read_bytes())), sort_keys=True)
+            found[f"{name}, lineage"] = hashlib.sha256(lineage.encode()).hexdigest()
+    return found
+
+
+def without_ids(value: Any) -> Any:
+    """What is left of a lineage when it may not tell whose it is. Numbers to 12 digits: in which
+    order BLAS adds up a prediction depends on where its operands lie in memory."""
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, dict):
+        return {key: without_ids(item) for key, item in value.items() if key not in TELLS_WHOSE}
+    if isinstance(value, list):
+        return [without_ids(item) for item in value]
+    return value
 
 
 def assert_each_worker_did_its_share(composed: Composition) -> None:
