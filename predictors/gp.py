@@ -13,8 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
+import scipy  # loads its parts when they are used: an API, which only predicts, needs none
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,14 +90,16 @@ def _kernel(first: Floats, second: Floats, log_hyper: Floats) -> Floats:
 def _alpha(rows: Floats, values: Floats, noise_shares: Floats, log_hyper: Floats) -> Floats:
     noise = np.exp(log_hyper[3]) ** 2
     covariance = _kernel(rows, rows, log_hyper) + np.diag(noise * noise_shares + JITTER * noise)
-    return np.asarray(cho_solve(cho_factor(covariance, lower=True), values))
+    return np.asarray(
+        scipy.linalg.cho_solve(scipy.linalg.cho_factor(covariance, lower=True), values)
+    )
 
 
 def _best_hyper(rows: Floats, values: Floats, noise_shares: Floats) -> Floats:
     deviation = max(float(values.std()), 1e-9)
     medians = np.log(PRIOR_MEDIANS * [deviation, deviation, 1.0, deviation])
     products, distances = rows @ rows.T, _distances(rows, rows)
-    found = minimize(
+    found = scipy.optimize.minimize(
         _negative_log_posterior,
         medians,
         args=(products, distances, values, noise_shares, medians),
@@ -123,9 +124,9 @@ def _negative_log_posterior(
     noise_part = np.diag(noise**2 * noise_shares)
     covariance = linear**2 * products + smooth**2 * bumps + noise_part
     covariance[np.diag_indices_from(covariance)] += JITTER * noise**2
-    factor = cho_factor(covariance, lower=True)
-    alpha = cho_solve(factor, values)
-    inverse = cho_solve(factor, np.eye(len(values)))
+    factor = scipy.linalg.cho_factor(covariance, lower=True)
+    alpha = scipy.linalg.cho_solve(factor, values)
+    inverse = scipy.linalg.cho_solve(factor, np.eye(len(values)))
     inner = np.outer(alpha, alpha) - inverse
     derivatives = (
         2 * linear**2 * products,

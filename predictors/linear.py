@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
+import scipy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -122,7 +122,9 @@ def fit_costs(
     scale = np.where(scale > 0, scale, 1.0)
     pulled = np.zeros(len(scale)) if toward is None else toward * scale
     stacked = np.vstack([design / scale, np.sqrt(ridge) * np.eye(len(scale))])
-    costs, _ = nnls(stacked, np.concatenate([measured_ms * root, np.sqrt(ridge) * pulled]))
+    costs, _ = scipy.optimize.nnls(
+        stacked, np.concatenate([measured_ms * root, np.sqrt(ridge) * pulled])
+    )
     return np.asarray(costs / scale, dtype=np.float64)
 
 

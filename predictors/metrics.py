@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import scipy
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +18,7 @@ def spearman(first: Floats, second: Floats) -> float | None:
     """Rank correlation; None for fewer than three values or when one side is constant."""
     if len(first) < MIN_RANKED or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+    return float(np.corrcoef(scipy.stats.rankdata(first), scipy.stats.rankdata(second))[0, 1])
 
 
 def spearman_within(

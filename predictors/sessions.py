@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+import scipy
 
 from predictors.linear import Layout, fit_prices
 
@@ -77,8 +77,8 @@ def smoothed(at: Floats, log_ratios: Floats, wanted_at: Floats) -> Floats:
     evidences, means = [], []
     for amplitude, length, noise in itertools.product(AMPLITUDES, LENGTHS, NOISES):
         covariance = amplitude**2 * np.exp(-distances / length) + noise**2 * np.eye(len(at))
-        factor = cho_factor(covariance, lower=True)
-        alpha = cho_solve(factor, log_ratios)
+        factor = scipy.linalg.cho_factor(covariance, lower=True)
+        alpha = scipy.linalg.cho_solve(factor, log_ratios)
         log_determinant = 2 * np.log(np.diag(factor[0])).sum()
         evidences.append(-0.5 * float(log_ratios @ alpha + log_determinant))
         means.append(amplitude**2 * np.exp(-wanted / length) @ alpha)

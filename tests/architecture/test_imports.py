@@ -29,7 +29,11 @@ SERVER_LIBRARIES = (
 
 def loaded_by(module: str) -> set[str]:
     """Top-level names in memory after an import in a fresh interpreter."""
-    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return {name.split(".")[0] for name in modules_after(module)}
+
+
+def modules_after(module: str) -> set[str]:
+    code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -40,6 +44,10 @@ def loaded_by(module: str) -> set[str]:
 def test_the_api_loads_neither_torch_nor_optuna(module: str) -> None:
     heavy = {"torch", "optuna", "transformers", "onnxruntime", "safetensors", "workers"}
     assert not loaded_by(module) & heavy
+
+
+def test_the_api_loads_no_part_of_scipy_until_a_predictor_is_fitted() -> None:
+    assert not modules_after("service.app") & {"scipy.linalg", "scipy.optimize", "scipy.stats"}
 
 
 @pytest.mark.parametrize(
