@@ -11,6 +11,7 @@ import typer
 
 from search.errors import InvalidInput
 from service.cli.connection import ApiKey, Url, connect
+from service.cli.downloading import download_progress
 from service.cli.errors import INTERRUPTED, JOB_FAILED
 from service.cli.job_report import (
     print_dry_run,
@@ -177,8 +178,9 @@ def download(
 
     A download that broke off goes on where it stopped.
     """
-    with connect(url, api_key) as client:
-        paths = [str(path) for path in client.download(job_id, folder or Path(job_id))]
+    with connect(url, api_key) as client, download_progress() as on_progress:
+        found = client.download(job_id, folder or Path(job_id), on_progress=on_progress)
+    paths = [str(path) for path in found]
     if not paths:
         tell("the job has made nothing yet")
     show_data(paths, output, lambda: print_lines(paths))

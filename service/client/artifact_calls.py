@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.client.calls import Call, get, path_of
-from service.client.downloads import Download, sha256_of
+from service.client.downloads import Download, OnProgress, sha256_of
 from service.client.errors import Corrupted, NotFound
 from service.client.plans import Plan, ask, fetch, work
 from service.schemas import Artifact, ArtifactDigests, ArtifactPage
@@ -18,7 +18,9 @@ def artifacts(job_id: str) -> Call[list[Artifact]]:
     return call.then(lambda page: page.items)
 
 
-def download(job_id: str, folder: Path) -> Plan[list[Path]]:
+def download(
+    job_id: str, folder: Path, *, on_progress: OnProgress | None = None
+) -> Plan[list[Path]]:
     """Every artifact of the job: `target-0/...` for those of a target, the others beside it.
 
     A file that is there already with the right content is not fetched again, and one that was
@@ -26,17 +28,20 @@ def download(job_id: str, folder: Path) -> Plan[list[Path]]:
     """
     paths = []
     for artifact in (yield from ask(artifacts(job_id))):
-        paths.append((yield from download_artifact(artifact, _place(folder, artifact))))
+        place = _place(folder, artifact)
+        paths.append((yield from download_artifact(artifact, place, on_progress=on_progress)))
     return paths
 
 
-def download_artifact(artifact: Artifact, path: Path) -> Plan[Path]:
+def download_artifact(
+    artifact: Artifact, path: Path, *, on_progress: OnProgress | None = None
+) -> Plan[Path]:
     """One of them, to `path`."""
     if (yield from work(lambda: path.is_file() and sha256_of(path) == artifact.sha256)):
         return path
     content = path_of("artifacts", artifact.id, "content")
     digests = yield from _digests(artifact)
-    yield from fetch(Download(content, path, artifact.sha256, digests))
+    yield from fetch(Download(content, path, artifact.sha256, digests, on_progress))
     return path
 
 

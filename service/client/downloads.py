@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -15,6 +15,9 @@ import httpx
 from service.client.calls import READ_BYTES
 from service.client.errors import AlreadyDownloading, Corrupted
 from service.schemas import ArtifactDigests
+
+OnProgress = Callable[[Path, int], None]
+"""Told of a file and how many of its bytes are here."""
 
 
 class Download:
@@ -26,7 +29,12 @@ class Download:
     """
 
     def __init__(
-        self, path: str, target: Path, sha256: str, digests: ArtifactDigests | None = None
+        self,
+        path: str,
+        target: Path,
+        sha256: str,
+        digests: ArtifactDigests | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.path = path
         self.target = target
@@ -35,6 +43,7 @@ class Download:
         self._furthest = 0
         self._sha256 = sha256
         self._digests = digests
+        self._on_progress = on_progress
         self._file: BinaryIO | None = None
         self._num_bytes = 0
         self._chunks: _ChunkHasher | None = None
@@ -112,6 +121,8 @@ class Download:
                 if index >= len(self._digests.chunks) or found != self._digests.chunks[index]:
                     self._keep(index * self._digests.chunk_bytes)
                     raise Corrupted(f"{self.target.name} arrived with another SHA-256")
+        if self._on_progress is not None:
+            self._on_progress(self.target, self._num_bytes)
         is_further = self._num_bytes > self._furthest
         self._furthest = max(self._furthest, self._num_bytes)
         return is_further

@@ -54,6 +54,18 @@ def test_a_later_process_goes_on_where_the_first_one_stopped(
     assert parts_in(tmp_path) == []
 
 
+def test_it_is_told_how_far_each_file_is(connect: Connect, tmp_path: Path) -> None:
+    told: list[tuple[Path, int]] = []
+    with serving_file(file(cuts=[3 * MIB])) as served:
+        connect(served.url)(
+            "download", "j", tmp_path, on_progress=lambda path, size: told.append((path, size))
+        )
+    assert {path for path, _ in told} == {tmp_path / "model.onnx"}
+    sizes = [size for _, size in told]
+    assert sizes[-1] == len(CONTENT)
+    assert sizes == sorted(sizes)
+
+
 def test_a_file_that_is_there_is_not_fetched_again(connect: Connect, tmp_path: Path) -> None:
     with serving_file(file()) as served:
         for _ in range(2):
