@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from service.web import sign_in, static_files
-from service.web.pages import jobs
+from service.web.pages import jobs, new_job, uploads
 from service.web.problem_pages import draw_problem
 from service.web.protection import PageHeaders
 
-PAGES = (sign_in, static_files, jobs)
+PAGES = (sign_in, static_files, jobs, new_job, uploads)
 
 router = APIRouter(include_in_schema=False)
 for page in PAGES:
