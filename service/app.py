@@ -50,6 +50,7 @@ from service.readiness import Readiness
 from service.settings import Settings
 from service.store.opening import open_store
 from service.store.protocol import StoreUnavailable
+from service.web import router as web
 from service.webhook_sender import WebhookSender
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ ROUTERS = (
     keys,
     webhooks,
     audit_log,
+    web,
 )
 
 
@@ -103,6 +105,7 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
     app.state.parts = parts
     app.add_middleware(RequestGuard, logs_requests=parts.settings.log_requests)
     problems.install(app)
+    web.install(app)
     describe(app)
     app.add_exception_handler(AlreadyAnswered, _answer_again)
     for module in ROUTERS:

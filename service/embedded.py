@@ -22,7 +22,7 @@ from service.instance import Instance, is_running, make_data_dir, wait_until_fre
 
 STOP_SECONDS = 90.0
 KILL_SECONDS = 15.0
-SERVER_MODULES = ("alembic", "celery", "fastapi", "sqlalchemy", "uvicorn")
+SERVER_MODULES = ("alembic", "celery", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
 
 
 class NotStarted(SnugnetError):

@@ -45,10 +45,12 @@ from service.models import (
     UploadChunk,
     UploadFile,
     WebhookDelivery,
+    WebSession,
 )
 from service.reconciler import is_old_wakeup
 from service.settings import Settings
 from service.store.protocol import ArtifactStore, StoredBlob
+from service.web.sessions import has_ended
 
 logger = logging.getLogger(__name__)
 
@@ -246,6 +248,7 @@ def _row_sweeps(settings: Settings) -> list[RowSweep]:
         RowSweep(name="sent wake-ups", table=OutboxRow, is_old=is_old_wakeup()),
         RowSweep(name="idempotency keys", table=IdempotencyKey, is_old=is_old_key()),
         RowSweep(name="webhook deliveries", table=WebhookDelivery, is_old=is_old_delivery),
+        RowSweep(name="ended web sessions", table=WebSession, is_old=has_ended()),
     ]
 
 

@@ -1,16 +1,21 @@
-"""When keys were last used, noted behind the requests: readers must not wait for writers."""
+"""When keys and sessions were last used, noted behind the requests: readers must not wait for
+writers."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from service import auth
 from service.db import Database
 
 logger = logging.getLogger(__name__)
+
+Note = Callable[[Session, str], None]
 
 
 class KeyUses:
@@ -21,14 +26,18 @@ class KeyUses:
         self._lock = threading.Lock()
         self._notes: dict[str, threading.Thread] = {}
 
-    def note(self, key_id: str) -> None:
-        """Soon; one that cannot be written is forgotten, the next request tries again."""
+    def note(self, used_id: str, write: Note = auth.note_use) -> None:
+        """Soon; one that cannot be written is forgotten, the next request tries again.
+
+        Args:
+            write: of another thing than a key, how its use is noted.
+        """
         with self._lock:
-            if key_id in self._notes:
+            if used_id in self._notes:
                 return
             # A daemon: the process must be able to end while the database hangs.
-            note = threading.Thread(target=self._write, args=(key_id,), daemon=True)
-            self._notes[key_id] = note
+            note = threading.Thread(target=self._write, args=(used_id, write), daemon=True)
+            self._notes[used_id] = note
             note.start()
 
     def close(self) -> None:
@@ -38,12 +47,12 @@ class KeyUses:
         for note in notes:
             note.join()
 
-    def _write(self, key_id: str) -> None:
+    def _write(self, used_id: str, write: Note) -> None:
         try:
             with self._database.write() as session:
-                auth.note_use(session, key_id)
+                write(session, used_id)
         except SQLAlchemyError as error:
-            logger.warning("could not note the use of %s: %s", key_id, error)
+            logger.warning("could not note the use of %s: %s", used_id, error)
         finally:
             with self._lock:
-                del self._notes[key_id]
+                del self._notes[used_id]

@@ -486,3 +486,19 @@ class SigningKeyRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     public_key: Mapped[str]
     created_at: Mapped[float] = _created_at()
+
+
+class WebSession(TenantOwned, Base):
+    """Somebody who is signed in to the dashboard by an API key, for as long as the key is good.
+    Whoever holds the token is; only its SHA-256 is stored."""
+
+    __tablename__ = "web_sessions"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    id: Mapped[str] = _id_column("ws")
+    api_key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    csrf_token: Mapped[str]
+    created_at: Mapped[float] = _created_at()
+    expires_at: Mapped[float]
+    last_used_at: Mapped[float] = _created_at()

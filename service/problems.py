@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +24,8 @@ from service.store.protocol import BlobNotFound, StoreFull, StoreUnavailable
 from service.validation import field_errors
 
 MEDIA_TYPE = "application/problem+json"
+DrawProblem = Callable[[Request, Problem, Mapping[str, str]], Response | None]
+"""How people are shown an error; None where it is for a program."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 logger = logging.getLogger(__name__)
@@ -179,6 +181,11 @@ def problem_response(
         errors=[FieldError(field=error.field, reason=error.reason) for error in errors],
         request_id=request_id,
     )
+    draw: DrawProblem | None = getattr(request.app.state, "draw_problem", None)
+    page = draw(request, problem, headers or {}) if draw is not None else None
+    if page is not None:
+        page.headers["X-Request-ID"] = request_id
+        return page
     return JSONResponse(
         problem.model_dump(),
         status_code=status,

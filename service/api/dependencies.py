@@ -169,7 +169,7 @@ def _caller(
         action=f"{request.method} {route.path}",
         target=request.url.path,
         request_id=request.state.request_id,
-        client=_address(request),
+        client=address_of(request),
         status=route.status_code or 200,
         reservation=reservation,
     )
@@ -182,7 +182,7 @@ def _signed_in(request: Request, parts: Parts, secret: str) -> KnownKey:
         key = auth.look_up(session, secret)
     if key is None or key.refused is not None:
         # Good keys from the same address, which may be a proxy's, are let in all the same.
-        parts.failed_sign_ins.take(_address(request))
+        parts.failed_sign_ins.take(address_of(request))
         raise Unauthenticated(key.refused or "" if key else "this API key is unknown")
     parts.calls.take(key.id)
     if key.is_use_stale:
@@ -190,7 +190,7 @@ def _signed_in(request: Request, parts: Parts, secret: str) -> KnownKey:
     return key
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 

@@ -63,6 +63,7 @@ def up(
     if is_key_new and output is Format.TABLE:
         typer.echo(f"API key, shown this once: {instance.api_key}")
         tell("The commands of this machine find it in the data directory.")
+    tell(f"Dashboard, to sign in to with an API key: {instance.url}/")
     tell("Stop it with `snugnet down`.")
 
 

@@ -52,7 +52,8 @@ def as_duration(seconds: float | None) -> str:
 
 def as_ms(value: float | None) -> str:
     """Three digits that count: "0.812 ms", "12.3 ms", "1,240 ms"."""
-    return NONE if value is None else f"{as_number(value)} ms"
+    shown = as_number(value)
+    return shown if shown == NONE else f"{shown} ms"
 
 
 def as_number(value: float | None, digits: int = 3) -> str:
@@ -60,7 +61,8 @@ def as_number(value: float | None, digits: int = 3) -> str:
         return NONE
     if value == 0:
         return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{digits - 1}e}")
+    places = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{value:,.{places}f}"
 
 

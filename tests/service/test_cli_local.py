@@ -35,6 +35,7 @@ def test_a_service_is_started_looked_at_and_deleted(cli: Cli, folder: Path) -> N
     assert code == 0
     assert "snugnet down" in err
     started = json.loads(out)
+    assert f"Dashboard, to sign in to with an API key: {started['url']}/" in err
     database = Database(f"sqlite:///{folder / 'snugnet.db'}")
     create_job(database.for_tenant(DEFAULT_TENANT))
     database.dispose()

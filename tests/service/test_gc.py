@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from search.errors import InvalidInput
 from service import blobs, gc, lifecycle, warm_start
 from service.artifacts import record_artifacts
+from service.auth import create_key, look_up
 from service.collector import Collector
 from service.db import Database, epoch_now
 from service.gc import GcReport, collect
@@ -28,11 +29,13 @@ from service.models import (
     UploadFile,
     Webhook,
     WebhookDelivery,
+    WebSession,
 )
 from service.settings import Settings
 from service.step_types import NewArtifact
 from service.store.filesystem import FilesystemStore
 from service.tenancy import DEFAULT_TENANT
+from service.web.sessions import begin_session
 from tests.service.commands import Cli
 from tests.service.helpers import create_job
 from tests.workers.waiting import wait_until
@@ -139,6 +142,15 @@ def rows(yard: Yard) -> None:
                     webhook_id=webhook.id, kind="job.ended", payload={}, finished_at=at, **tenant
                 )
             )
+        key = look_up(session, create_key(session, "viewer", **tenant))
+        assert key is not None
+        for used_days_ago in (2.0, 0.5):
+            token = begin_session(session, key)
+            session.execute(
+                update(WebSession)
+                .where(WebSession.token_sha256 == hashlib.sha256(token.encode()).hexdigest())
+                .values(last_used_at=epoch_now() - used_days_ago * DAY_SECONDS)
+            )
 
 
 def fill(yard: Yard) -> tuple[set[str], dict[str, tuple[int, int]]]:
@@ -185,6 +197,7 @@ def fill(yard: Yard) -> tuple[set[str], dict[str, tuple[int, int]]]:
         "sent wake-ups": (6, 0),
         "idempotency keys": (1, 0),
         "webhook deliveries": (1, 0),
+        "ended web sessions": (1, 0),
     }
 
 

@@ -1,0 +1,22 @@
+"""The dashboard: all pages, and what they need, for `service.app`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from service.web import sign_in, static_files
+from service.web.pages import jobs
+from service.web.problem_pages import draw_problem
+from service.web.protection import PageHeaders
+
+PAGES = (sign_in, static_files, jobs)
+
+router = APIRouter(include_in_schema=False)
+for page in PAGES:
+    router.include_router(page.router)
+
+
+def install(app: FastAPI) -> None:
+    """Errors of pages are pages, and every answer to a browser is protected."""
+    app.state.draw_problem = draw_problem
+    app.add_middleware(PageHeaders)
