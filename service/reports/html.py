@@ -19,7 +19,7 @@ from service.web.formats import FILTERS as FORMATS
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent.parent / "web" / "static"
-STYLES = ("vendor/uPlot.min.css", "charts.css", "figures.css", "report.css")
+STYLES = ("snugnet.css", "vendor/uPlot.min.css", "charts.css", "figures.css", "report.css")
 SCRIPTS = ("vendor/uPlot.iife.min.js", "charts.js")
 
 

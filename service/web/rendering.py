@@ -11,7 +11,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from service.web.formats import FILTERS
+from service.reports.html import FILTERS
+from service.reports.html import TEMPLATES as REPORTS
 from service.web.protection import CSRF_FIELD, protect
 from service.web.static_files import static_files
 
@@ -26,7 +27,7 @@ NAVIGATION = (("Jobs", "/jobs"), ("Devices", "/devices"), ("Compare", "/compare"
 def environment() -> Environment:
     """Everything that is put into a page is escaped; a name that is not there is an error."""
     found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([TEMPLATES, REPORTS]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
