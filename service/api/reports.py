@@ -8,15 +8,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import jobs
 from service.api.dependencies import JobsReader
-from service.problems import NotFound
+from service.api.search_jobs import find_job
 from service.reports.building import build_report
 from service.reports.html import render_html
 from service.reports.record import JobRecord
 from service.reports.schema import JobReport
 
-router = APIRouter(prefix="/v1/search-jobs", tags=["search-jobs"])
+router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 
 HTML: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {}}, "description": "the report, in the format asked for"}
@@ -38,10 +37,7 @@ def report(
 
 def report_of(session: Session, job_id: str) -> JobReport:
     """Raises: NotFound when the session's tenant has no such search job."""
-    row = jobs.get_job(session, job_id, jobs.SEARCH)
-    if row is None:
-        raise NotFound("search job", job_id)
-    return build_report(JobRecord.read(session, row, time.time()))
+    return build_report(JobRecord.read(session, find_job(session, job_id), time.time()))
 
 
 def html_response(report: JobReport) -> Response:

@@ -35,6 +35,12 @@ Role = Literal[
     "total",
     "plain",
     "faint",
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
 ]
 """What a series stands for: it has the same colour and shape in every chart."""
 

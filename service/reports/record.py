@@ -185,15 +185,14 @@ class JobRecord:
 METRICS = {"language-modelling": "log_likelihood", "sentence-embedding": "cosine"}
 
 
-def find_subnet(session: Session, job_id: str, fingerprint: str) -> SubnetConfig | None:
-    """Of an evaluated network."""
-    query = (
-        select(EvaluationRow.subnet)
-        .where(EvaluationRow.job_id == job_id, EvaluationRow.fingerprint == fingerprint)
-        .limit(1)
-    )
-    data = session.scalars(query).one_or_none()
-    return None if data is None else SubnetConfig.from_dict(data)
+def winners_of(session: Session, job_id: str) -> list[tuple[int, str]]:
+    """Index of each target that has a network, and the network's fingerprint."""
+    report = _report(session, job_id)
+    return [
+        (index, SubnetConfig.from_dict(target["subnet"]).fingerprint)
+        for index, target in enumerate((report or {}).get("targets", ()))
+        if target.get("subnet") is not None
+    ]
 
 
 def _found(session: Session, job_id: str) -> list[Found]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from service.web import sign_in, static_files
-from service.web.pages import jobs
+from service.web.pages import artifacts, compare, job, job_actions, jobs, subnet
 from service.web.problem_pages import draw_problem
 from service.web.protection import PageHeaders
 
-PAGES = (sign_in, static_files, jobs)
+# A job's page takes any name below /jobs that no page before it has.
+PAGES = (sign_in, static_files, jobs, subnet, job_actions, job, artifacts, compare)
 
 router = APIRouter(include_in_schema=False)
 for page in PAGES:
