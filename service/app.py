@@ -25,6 +25,7 @@ from service.api import (
     measurements,
     onboardings,
     predictors,
+    reports,
     search_jobs,
     signing_keys,
     uploads,
@@ -69,6 +70,7 @@ TELEMETRY: TelemetryConfig = {
 ROUTERS = (
     health,
     search_jobs,
+    reports,
     dry_runs,
     uploads,
     devices,

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.movie_reviews.prepare import model_folder, prepare_data
+from service.cli.reports import write_report
 from service.cli.watching import watch_job
 from service.client import Client
 from service.embedded import EmbeddedService
@@ -48,6 +49,7 @@ def main() -> int:
             with Client(instance.url, instance.api_key) as client:
                 job = watch_job(client, _find_or_submit(client, state, job_file, data), console)
                 client.download(job.id, output)
+                page, _ = write_report(client, job.id, output / f"report-{job.id}.html")
     except KeyboardInterrupt:
         console.print("\nstopped; `make demo` goes on from here, FRESH=1 starts anew")
         return 130
@@ -56,6 +58,7 @@ def main() -> int:
         return 1
     report = _finish_report(output, job)
     _print_report(console, report, output)
+    console.print(f"the report, with its pictures: {page}", highlight=False, soft_wrap=True)
     return 0 if job.state is JobState.SUCCEEDED else 1
 
 

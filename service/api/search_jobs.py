@@ -124,7 +124,7 @@ def get(
 ) -> Job | Response:
     """With its `ETag`, by which to ask whether it has changed, or to change it as it is."""
     with caller.database.read() as session:
-        row = _job(session, job_id)
+        row = find_job(session, job_id)
         finish = parts.finish_times.of(session, row)
     etag = _etag(row)
     if if_none_match is not None and matches(if_none_match, etag):
@@ -140,7 +140,7 @@ def change(
     """Give it another name, or other labels in place of all that it has."""
 
     def write(session: Session, job_id: str) -> JobRow:
-        row = _job(session, job_id)
+        row = find_job(session, job_id)
         row.name = row.name if body.name is None else body.name
         row.labels = row.labels if body.labels is None else dict(body.labels)
         row.version += 1
@@ -181,7 +181,7 @@ def extend(job_id: str, extension: Extension, parts: Service, caller: JobsWriter
     The finished job and what it made stay as they are.
     """
     with caller.database.read() as session:
-        row = _job(session, job_id)
+        row = find_job(session, job_id)
     if row.state not in TERMINAL:
         raise Conflict(f"the job is {row.state}: only a search that has ended is extended")
     return _create(parts, caller, extended(row, extension.generations))
@@ -191,7 +191,7 @@ def extend(job_id: str, extension: Extension, parts: Service, caller: JobsWriter
 def delete(job_id: str, caller: JobsWriter, if_match: IfMatch = None) -> None:
     """Delete a job that has ended, with its events, evaluations and artifacts."""
     with caller.write() as session:
-        _job(session, job_id)
+        find_job(session, job_id)
         _check_unchanged(session, job_id, if_match)
         lifecycle.delete_job(session, job_id)
 
@@ -207,14 +207,14 @@ async def events(
 ) -> EventPage:
     """Events after `after`; waits up to `wait_s` for one while the job goes on."""
     return await wait_for_events(
-        parts, caller, _job, job_id, after=after, limit=limit, wait_s=wait_s
+        parts, caller, find_job, job_id, after=after, limit=limit, wait_s=wait_s
     )
 
 
 def _existing(job_id: str, caller: JobsReader) -> None:
     """Before a stream begins: an error cannot be told once it has. Of the caller first."""
     with caller.database.read() as session:
-        _job(session, job_id)
+        find_job(session, job_id)
 
 
 @router.get(
@@ -231,14 +231,14 @@ async def event_stream(
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events after `after`, or after `Last-Event-ID` where a browser comes again."""
     start = after if last_event_id is None else last_event_id
-    async for event in stream_events(parts, caller, _job, job_id, after=start):
+    async for event in stream_events(parts, caller, find_job, job_id, after=start):
         yield event
 
 
 @router.get("/{job_id}/evaluations")
 def evaluations(job_id: str, caller: JobsReader, source: str | None = None) -> EvaluationPage:
     with caller.database.read() as session:
-        _job(session, job_id)
+        find_job(session, job_id)
         rows = list_evaluations(session, job_id, source)
     return EvaluationPage(items=[Evaluation.model_validate(row) for row in rows])
 
@@ -246,13 +246,13 @@ def evaluations(job_id: str, caller: JobsReader, source: str | None = None) -> E
 @router.get("/{job_id}/artifacts")
 def artifacts(job_id: str, caller: JobsReader) -> ArtifactPage:
     with caller.database.read() as session:
-        _job(session, job_id)
+        find_job(session, job_id)
         rows = list_artifacts(session, job_id)
     return ArtifactPage(items=[Artifact.model_validate(row) for row in rows])
 
 
 def _asked(parts: Parts, caller: Caller, ask: Ask, job_id: str, if_match: str | None) -> Job:
-    return asked(parts, caller, ask, _job, job_id, to_job, if_match)
+    return asked(parts, caller, ask, find_job, job_id, to_job, if_match)
 
 
 def asked(
@@ -326,7 +326,8 @@ def status_reason_of(row: JobRow) -> StatusReason | None:
     return StatusReason(code=row.reason_code, message=row.reason_message or "")
 
 
-def _job(session: Session, job_id: str) -> JobRow:
+def find_job(session: Session, job_id: str) -> JobRow:
+    """Raises: NotFound."""
     row = jobs.get_job(session, job_id, jobs.SEARCH)
     if row is None:
         raise NotFound("search job", job_id)

@@ -7,7 +7,19 @@ import sys
 import typer
 
 from search.errors import SnugnetError
-from service.cli import devices, doctor, garbage, jobs, keys, local, roles, status, tenants, verify
+from service.cli import (
+    devices,
+    doctor,
+    garbage,
+    jobs,
+    keys,
+    local,
+    reports,
+    roles,
+    status,
+    tenants,
+    verify,
+)
 from service.cli.errors import INTERRUPTED, JOB_FAILED, MEANINGS, exit_code, report
 from service.cli.output import tell
 
@@ -40,6 +52,7 @@ app.command()(jobs.retry)
 app.command()(jobs.extend)
 app.command()(jobs.delete)
 app.command()(jobs.download)
+app.command()(reports.report)
 app.add_typer(devices.app, name="devices")
 app.command()(local.agent)
 app.add_typer(keys.app, name="keys")

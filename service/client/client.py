@@ -35,6 +35,8 @@ class Api:
     events = Sent(job_calls.events)
     events_page = Sent(job_calls.events_page)
     evaluations = Sent(job_calls.evaluations)
+    report = Sent(job_calls.report)
+    report_html = Sent(job_calls.report_html)
 
     artifacts = Sent(artifact_calls.artifacts)
     download = Sent(artifact_calls.download)

@@ -10,6 +10,7 @@ from service.client.calls import LONG_POLL_SECONDS, Call, delete, get, patch, pa
 from service.client.events import PAGE_TIMEOUT_SECONDS, PATIENCE_SECONDS, Feed, page_params
 from service.client.plans import Plan, ask
 from service.job_spec import JobSpec
+from service.reports.schema import JobReport
 from service.schemas import (
     DryRun,
     Evaluation,
@@ -172,6 +173,22 @@ def wait(
 def evaluations(job_id: str) -> Call[list[Evaluation]]:
     call = get(EvaluationPage, path_of("search-jobs", job_id, "evaluations"))
     return call.then(lambda page: page.items)
+
+
+def report(job_id: str) -> Call[JobReport]:
+    """What was asked, what was found, and the data of every picture; of a job that goes on, as
+    far as it came."""
+    return get(JobReport, path_of("search-jobs", job_id, "report"))
+
+
+def report_html(job_id: str) -> Call[str]:
+    """The same as one HTML file that needs no network."""
+    return Call(
+        method="GET",
+        path=path_of("search-jobs", job_id, "report"),
+        parse=lambda response: response.text,
+        params={"format": "html"},
+    )
 
 
 def if_match(version: int | None) -> dict[str, str]:

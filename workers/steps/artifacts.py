@@ -38,6 +38,7 @@ SIGNED_METRICS = ("is_met", "budget_ms", "p50_ms", "p95_ms", "quality", "size_by
 TOKENIZER_CONFIG = "tokenizer_config.json"
 COPIED_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json")
 ASKED_FILES = (CONFIG_FILE, CARD_FILE, *COPIED_FILES)
+PACKAGES = ("snugnet", "torch", "onnx", "onnxruntime", "optuna", "tokenizers")
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -129,7 +130,6 @@ def lineage(
     report: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that made the network what it is, and what each stage changed."""
-    packages = ("snugnet", "torch", "onnx", "onnxruntime", "optuna", "tokenizers")
     assert target.profile is not None
     profile = report["profiles"][target.profile]
     return {
@@ -142,9 +142,14 @@ def lineage(
         "measurement_job": profile["measurement_job"],
         "training_precision": state.training_precision,
         "int8_weight_bits": state.weight_bits,
-        "versions": {name: version(name) for name in packages} | _versions(target),
+        "versions": report["versions"] | _versions(target),
         "repeat": "snugnet submit job.yaml, with `job.spec` as job.yaml",
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that made the networks."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def _versions(target: Target) -> dict[str, str]:

@@ -25,7 +25,8 @@ def follow_convergence(
 ) -> State:
     rows = _rows(ctx, state)
     report = with_point(state.convergence, step, lambda s: evaluate(model, rows, s).value)
-    ctx.event("convergence", describe(report, state.task), report["points"][-1])
+    data = {**report["points"][-1], "teacher": report["teacher"]}
+    ctx.event("convergence", describe(report, state.task), data)
     return state.updated(convergence=report)
 
 

@@ -22,7 +22,7 @@ from service.evaluations import Evaluation
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
 from workers.steps.energies import Energies
-from workers.steps.latencies import Latencies, Promise
+from workers.steps.latencies import BestEstimate, Latencies, Promise
 from workers.steps.rivals import SCORES, pack, rivals_among
 from workers.steps.state import State
 
@@ -108,9 +108,11 @@ class Evaluator:
         feasible = np.zeros(len(subnets), dtype=np.bool_)
         for promise, loosest_ms in self._loosest_ms.items():
             estimate = self._latencies.estimate(promise, subnets)
-            trusted = estimate.mean_ms if self._trusts_mean[promise] else estimate.upper_ms
-            feasible |= trusted <= loosest_ms
+            feasible |= self._trusted_ms(promise, estimate) <= loosest_ms
         return feasible
+
+    def _trusted_ms(self, promise: Promise, estimate: BestEstimate) -> Floats:
+        return estimate.mean_ms if self._trusts_mean[promise] else estimate.upper_ms
 
     def loosest_ratio(self, shape: ModelShape) -> float:
         """The loosest budget as a share of the latency that the unsearched model is to have."""
@@ -169,6 +171,13 @@ class Evaluator:
             "latency_upper_ms": float(estimate.upper_ms[0]),
             # Of every promise in order: a device, a workload and a statistic each.
             "latencies_ms": [float(e.mean_ms[0]) for e in estimates],
+            # By the bounds of the time: a repair may tighten them later.
+            "within_bounds": [
+                bool(self._trusted_ms(promise, e)[0] <= loosest_ms)
+                for (promise, loosest_ms), e in zip(
+                    self._loosest_ms.items(), estimates, strict=True
+                )
+            ],
         }
         if self._energies is not None:
             metrics["energy_mj"] = float(self.energies_mj([subnet])[0])

@@ -140,8 +140,26 @@ def _go_on(
         return begin(ctx, state.updated(current_profile=state.current_profile + 1))
     targets = resolve_targets(Latencies.of(ctx, state), ctx.spec.targets, state.search_space)
     state = state.updated(targets=targets, current_profile=0)
+    _announce_budgets(ctx, state)
     kind = "teacher" if state.blobs.supernet is None else "search"
     return NewStep(kind=kind, input=state.dump())
+
+
+def _announce_budgets(ctx: JobContext, state: State) -> None:
+    latencies = Latencies.of(ctx, state)
+    promises = latencies.promises
+    told = ", ".join(f"{target.budget_ms:.2f} ms" for target in state.targets)
+    ctx.event(
+        "budgets",
+        f"budgets of the targets: {told}",
+        {
+            "budgets_ms": [target.budget_ms for target in state.targets],
+            # The place of each target's latency among `latencies_ms` of an evaluation.
+            "promise_of_target": [
+                promises.index(latencies.promise_of(index)) for index in range(len(state.targets))
+            ],
+        },
+    )
 
 
 def _targets_here(ctx: JobContext, state: State) -> list[TargetSpec]:

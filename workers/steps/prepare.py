@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from predictors.device import Device
 from search.data.dataset import Dataset, read_dataset
@@ -26,6 +27,7 @@ from search.training.distributed import training_device
 from search.training.encoding import encode_splits
 from search.training.image_rows import ImageRows
 from search.training.precision import choose_precision
+from search.training.tasks import task_of
 from service.devices import DeviceInfo
 from service.profiles import profiles_of, space_of
 from service.step_types import StepResult
@@ -52,7 +54,8 @@ def _trained(ctx: JobContext) -> State:
     ctx.event(
         "prepared",
         f"the supernet of {ctx.spec.supernet_of} is searched: {space.num_networks:,} networks",
-        {"supernet_of": ctx.spec.supernet_of, "networks": space.num_networks},
+        {"supernet_of": ctx.spec.supernet_of, "networks": space.num_networks}
+        | _described(known.model_shape),
     )
     return State(
         shape=known.shape,
@@ -98,9 +101,20 @@ def _read_files(ctx: JobContext) -> State:
             "rows": len(dataset),
             "labels": list(dataset.label_names),
             "networks": space.num_networks,
+            **_described(shape),
         },
     )
     return state
+
+
+def _described(shape: ModelShape) -> dict[str, Any]:
+    """What a picture of networks and qualities needs to know of the model."""
+    task = task_of(shape)
+    return {
+        "shape": shape.to_dict(),
+        "metric": task.metric,
+        "quality_range": [task.chance(shape), task.best],
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

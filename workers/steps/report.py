@@ -18,7 +18,7 @@ from search.training.rows import Rows
 from service.evaluations import Evaluation
 from service.step_types import NewArtifact, NewStep, StepResult
 from workers.context import JobContext
-from workers.steps.artifacts import ONNX_NAMES, target_files
+from workers.steps.artifacts import ONNX_NAMES, target_files, versions
 from workers.steps.data import load_rows
 from workers.steps.figure import draw_front
 from workers.steps.network import network_of, rows_for
@@ -56,7 +56,10 @@ def run(ctx: JobContext) -> StepResult:
         "profiles": profiles,
         "task": state.model_shape.task,
         "metric": state.task.metric,
+        "quality_range": [state.task.chance(state.model_shape), state.task.best],
+        "shape": state.shape,
         "data": _data_figures(ctx, state, rows),
+        "versions": versions(),
         "baseline": _unsearched(ctx, state, first, "fp32", rows),
         "quantized_only": _unsearched(ctx, state, first, "int8", rows),
         "predictor": first.fit_report,
