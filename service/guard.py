@@ -100,9 +100,9 @@ async def _release(scope: Scope) -> None:
 
 
 def _limit(method: str, path: str) -> int | None:
-    if method == "PUT" and path.startswith("/v1/uploads/"):
+    if method == "PUT" and path.startswith(("/v1/uploads/", "/uploads/")):
         return None  # streamed to disk, and held to the size that was declared
-    if path == "/v1/uploads":
+    if path in ("/v1/uploads", "/uploads"):
         return MAX_DECLARATION_BYTES
     return MAX_RESULT_BYTES if path.startswith("/v1/measurement-jobs/") else MAX_BODY_BYTES
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from service import outbox, tracing
 from service.events import append_event
@@ -68,6 +68,8 @@ def list_jobs(
     device_id: str | None = None,
     states: Sequence[str] | None = None,
     labels: Mapping[str, str | None] | None = None,
+    name_part: str = "",
+    with_result: bool = True,
     limit: int = 50,
     before: tuple[float, str] | None = None,
 ) -> list[Job]:
@@ -76,8 +78,14 @@ def list_jobs(
     Args:
         device_id: of onboardings, those of one device.
         labels: that a job must have, all of them; with None, whatever its value is.
+        name_part: what its name has in it, in capitals or not.
+        with_result: False leaves the results out, which are long.
     """
     query = select(Job).where(Job.kind == kind)
+    if not with_result:
+        query = query.options(defer(Job.result, raiseload=True))
+    if name_part:
+        query = query.where(Job.name.icontains(name_part, autoescape=True))
     query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
     if device_id is not None:
         query = query.where(Job.spec["device"].as_string() == device_id)
@@ -89,3 +97,11 @@ def list_jobs(
     if before is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < before)
     return list(session.scalars(query))
+
+
+def found_for_targets(session: Session, job_ids: Sequence[str]) -> dict[str, list[Any]]:
+    """What jobs that succeeded found for each of their targets, out of their results."""
+    query = select(Job.id, Job.result["targets"]).where(
+        Job.id.in_(job_ids), Job.result.is_not(None)
+    )
+    return {job_id: found for job_id, found in session.execute(query) if found is not None}

@@ -76,6 +76,22 @@ def get_upload(session: Session, upload_id: str) -> Upload:
     return upload
 
 
+def list_ready(session: Session, *kinds: str, limit: int = 100) -> list[Upload]:
+    """Finished ones of these kinds, the newest first."""
+    query = select(Upload).where(Upload.kind.in_(kinds), Upload.state == "ready")
+    newest = query.order_by(Upload.created_at.desc(), Upload.id.desc()).limit(limit)
+    return list(session.scalars(newest))
+
+
+def top_names(session: Session, upload_ids: Sequence[str]) -> dict[str, str]:
+    """The first file of each upload that is in no folder: of data, the table."""
+    query = select(UploadFile.upload_id, func.min(UploadFile.name)).where(
+        UploadFile.upload_id.in_(upload_ids), UploadFile.name.not_like("%/%")
+    )
+    rows = session.execute(query.group_by(UploadFile.upload_id)).tuples()
+    return dict(rows.all())
+
+
 def lock_upload(session: Session, upload_id: str) -> Upload:
     """For as long as the transaction lasts, nobody else changes it or what it has.
 

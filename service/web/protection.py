@@ -56,10 +56,17 @@ class StalePage(ProblemError):
     code = "stale_page"
     status = 403
 
-    def __init__(self) -> None:
+    def __init__(self, expected: str) -> None:
         super().__init__(
-            "the page is of an earlier session, and nothing was changed; load it again"
+            "the page is of an earlier session, and nothing was changed; send it again, or load "
+            "the page anew"
         )
+        self._expected = expected
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By which a page of this server can go on; no other site can read them."""
+        return {CSRF_HEADER: self._expected}
 
 
 class PageHeaders:
@@ -119,7 +126,7 @@ async def check_csrf_token(request: Request, expected: str) -> None:
     if not given and request.headers.get("content-type", "").startswith(FORM_TYPE):
         given = (await read_form(request)).get(CSRF_FIELD, "")
     if not secrets.compare_digest(given.encode(), expected.encode()):
-        raise StalePage
+        raise StalePage(expected)
 
 
 async def read_form(request: Request) -> QueryParams:

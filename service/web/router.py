@@ -5,12 +5,32 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from service.web import sign_in, static_files
-from service.web.pages import artifacts, compare, job, job_actions, jobs, subnet
+from service.web.pages import (
+    artifacts,
+    compare,
+    job,
+    job_actions,
+    jobs,
+    new_job,
+    subnet,
+    uploads,
+)
 from service.web.problem_pages import draw_problem
 from service.web.protection import PageHeaders
 
 # A job's page takes any name below /jobs that no page before it has.
-PAGES = (sign_in, static_files, jobs, subnet, job_actions, job, artifacts, compare)
+PAGES = (
+    sign_in,
+    static_files,
+    jobs,
+    new_job,
+    uploads,
+    subnet,
+    job_actions,
+    job,
+    artifacts,
+    compare,
+)
 
 router = APIRouter(include_in_schema=False)
 for page in PAGES:

@@ -43,3 +43,25 @@ document.addEventListener("mouseover", (event) => {
   time.title = new Date(time.dateTime).toLocaleString();
   time.dataset.told = "";
 });
+
+// What refreshes itself rests while nobody sees it.
+document.addEventListener("htmx:before:request", (event) => {
+  if (document.hidden && event.target.closest?.("[data-poll]")) event.preventDefault();
+});
+
+// The page is of an earlier session: what was typed stays, and the next try is of the new one.
+document.addEventListener("htmx:after:request", (event) => {
+  takeToken(event.detail?.ctx?.response?.headers);
+});
+
+export function csrfToken() {
+  return document.querySelector('meta[name="csrf-token"]')?.content ?? "";
+}
+
+export function takeToken(headers) {
+  const token = headers?.get?.("X-CSRF-Token");
+  if (!token) return;
+  document.querySelector('meta[name="csrf-token"]').content = token;
+  document.body.setAttribute("hx-headers:inherited", JSON.stringify({ "X-CSRF-Token": token }));
+  for (const input of document.querySelectorAll('input[name="csrf_token"]')) input.value = token;
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -70,3 +71,50 @@ def text_of(html: str) -> str:
     parser = _Text()
     parser.feed(html)
     return " ".join(" ".join(parser.parts).split())
+
+
+def fields_of(html: str) -> dict[str, str]:
+    """What the fields of a page's forms hold, by name: as a browser would send them."""
+    parser = _Fields()
+    parser.feed(html)
+    return parser.found
+
+
+def error_of(html: str, field: str) -> str:
+    """What stands beside a field; empty where nothing is wrong with it."""
+    found = re.search(rf'<p class="error" id="{re.escape(field)}-error">([^<]*)</p>', html)
+    return unescape(found.group(1)) if found is not None else ""
+
+
+class _Fields(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self._select = self._textarea = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        name = given.get("name") or ""
+        if tag == "input" and name and given.get("type") != "checkbox":
+            self.found[name] = given.get("value") or ""
+        elif tag == "select":
+            self._select = name
+        elif tag == "textarea":
+            self._textarea = name
+            self.found[name] = ""
+        elif tag == "option" and self._select and self._counts(given):
+            self.found[self._select] = given.get("value") or ""
+
+    def _counts(self, option: dict[str, str | None]) -> bool:
+        """The first one does, unless another is selected."""
+        return "selected" in option or self._select not in self.found
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select":
+            self._select = ""
+        elif tag == "textarea":
+            self._textarea = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._textarea:
+            self.found[self._textarea] += data
