@@ -47,7 +47,7 @@ Role = Literal[
 
 class Axis(Answer):
     """`categories` name the places 0, 1, 2, ... of an axis that counts nothing. `low` is where it
-    begins; None leaves that to the picture."""
+    begins; None leaves that to the picture. `is_whole`: there is nothing between two numbers."""
 
     label: str
     unit: str = ""
@@ -55,6 +55,7 @@ class Axis(Answer):
     form: Form = "number"
     categories: list[str] = Field(default_factory=list)
     low: float | None = None
+    is_whole: bool = False
 
     @property
     def title(self) -> str:

@@ -105,7 +105,7 @@ def _bars(values: Sequence[float], is_more_better: bool) -> list[Series]:
     same = [c for c in rises if c[2] == c[1]]
     found = [
         Series(
-            label="as it was and as it is",
+            label="before and after",
             mark="bars",
             role="total",
             x=[float(i) for i, _ in totals],

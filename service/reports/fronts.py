@@ -78,7 +78,8 @@ def _of_source(
     if not found:
         return
     word, role = source_word(source), ROLES.get(source, "plain")
-    feasible = [f for f in found if is_feasible(record, f, promise, targets)]
+    within = [is_feasible(record, f, promise, targets) for f in found]
+    feasible = [f for f, is_within in zip(found, within, strict=True) if is_within]
     # Which points of a baseline keep a budget tells nothing.
     own = feasible if source == SEARCH else found
     if own:
@@ -91,7 +92,7 @@ def _of_source(
         x=rounded([ms for ms, _ in front]),
         y=rounded([quality for _, quality in front]),
     )
-    over = [f for f in found if f not in feasible]
+    over = [f for f, is_within in zip(found, within, strict=True) if not is_within]
     if source == SEARCH and over:
         yield _points(f"{word}, over the budget", "infeasible", over, promise)
 
@@ -218,13 +219,14 @@ def hypervolume_chart(record: JobRecord) -> Chart | None:
             chance=limits[0],
             best=limits[1],
         )[len(known) :]
+        rises = _rises(volumes)
         series.append(
             Series(
                 label=source_word(source),
-                mark="line",
+                mark="step",
                 role=ROLES.get(source, "plain"),
-                x=[float(n) for n in range(1, len(volumes) + 1)],
-                y=rounded(volumes),
+                x=[float(place + 1) for place in rises],
+                y=rounded([volumes[place] for place in rises]),
             )
         )
     return Chart(
@@ -234,10 +236,17 @@ def hypervolume_chart(record: JobRecord) -> Chart | None:
             "The share of the rectangle between guessing at the loosest budget and a perfect "
             "model at no latency that is covered so far; higher sooner is better."
         ),
-        x=Axis(label="networks evaluated"),
-        y=Axis(label="hypervolume"),
+        x=Axis(label="networks evaluated", low=0, is_whole=True),
+        y=Axis(label="hypervolume", low=0),
         series=series,
     )
+
+
+def _rises(volumes: Sequence[float]) -> list[int]:
+    """Places of the first value, of every value that is higher than the one before, and of the
+    last: between them nothing changed."""
+    last = len(volumes) - 1
+    return [i for i, v in enumerate(volumes) if i in (0, last) or v > volumes[i - 1]]
 
 
 def hypervolumes(

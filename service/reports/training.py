@@ -39,7 +39,7 @@ def convergence_chart(record: JobRecord) -> Chart | None:
             "supernet trains. It has converged when the largest reaches the teacher and the "
             "smallest rises no more."
         ),
-        x=Axis(label="step of training"),
+        x=Axis(label="step of training", is_whole=True),
         y=quality_axis(record.metric),
         series=series,
         guides=guides,

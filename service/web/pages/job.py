@@ -140,6 +140,17 @@ def log(
     return render(request, viewer, "job_log.html", job_id=job_id, events=found, log_rows=LOG_ROWS)
 
 
+@router.get("/jobs/{job_id}/charts/{key}.csv")
+def chart_csv(job_id: str, key: str, viewer: JobsViewer) -> Response:
+    """All of a chart's data, as its table shows them."""
+    chart = _chart(viewer, job_id, key)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(chart.columns)
+    writer.writerows(chart.rows())
+    return _file(text.getvalue(), "text/csv", f"{job_id}-{chart.key}.csv")
+
+
 @router.get("/jobs/{job_id}/charts/{key}")
 def chart_table(
     job_id: str,
@@ -160,17 +171,6 @@ def chart_table(
         stop=min(start + ROWS_SHOWN, chart.num_rows),
         rows_shown=ROWS_SHOWN,
     )
-
-
-@router.get("/jobs/{job_id}/charts/{key}.csv")
-def chart_csv(job_id: str, key: str, viewer: JobsViewer) -> Response:
-    """All of a chart's data, as its table shows them."""
-    chart = _chart(viewer, job_id, key)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(chart.columns)
-    writer.writerows(chart.rows())
-    return _file(text.getvalue(), "text/csv", f"{job_id}-{chart.key}.csv")
 
 
 @router.get("/jobs/{job_id}/report.html")

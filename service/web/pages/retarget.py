@@ -19,7 +19,7 @@ from service.validation import field_errors
 
 MAX_TARGETS = 8
 FIELDS = ("device", "runtime", "statistic", "budget", "unit", "seq_len", "threads")
-UNITS = {"budget_ms": "ms", "budget_ratio": "of the unsearched model's latency"}
+UNITS = {"budget_ms": "ms", "budget_ratio": "× unsearched"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

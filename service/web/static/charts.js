@@ -4,8 +4,9 @@
 (() => {
   const SHAPES = { unsearched: "square", "unsearched-int8": "diamond", winner: "star", infeasible: "ring" };
   const SIZES = { winner: 8, unsearched: 5.5, "unsearched-int8": 6 };
+  for (const role of ["first", "second", "third", "fourth", "fifth", "sixth"]) SIZES[role] = 5;
   const ON_TOP = { winner: 3, unsearched: 2, "unsearched-int8": 2 };
-  const MANY = 1500; // points of a series, from which they are smaller and squares
+  const MANY = 1500; // points of a chart, from which they are smaller and squares
   const NEAR = 28; // CSS pixels, within which a point is told of
 
   const number = (value) => {
@@ -51,7 +52,7 @@
     }
     const room = 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
     const hasBars = chart.series.some((s) => s.mark === "bars");
-    if (name === "y" && axis.low !== undefined && axis.low !== null) return [axis.low, high + room];
+    if (axis.low !== undefined && axis.low !== null) return [axis.low, high + room];
     if (name === "y" && hasBars) return [Math.min(low < 0 ? low - room : 0, 0), high > 0 ? high + room : 0];
     return [low - room, high + room];
   };
@@ -96,6 +97,7 @@
 
     setData(chart) {
       this.chart = chart;
+      this.isCrowded = chart.series.reduce((sum, s) => sum + s.x.length, 0) > MANY;
       this.ranges = { x: rangeOf(chart, "x"), y: rangeOf(chart, "y") };
       this.legend();
       if (this.u) {
@@ -115,7 +117,7 @@
       const options = {
         ...size,
         legend: { show: false },
-        padding: [14, 14, 0, 0],
+        padding: [14, x.categories ? 34 : 14, 0, 0],
         cursor: {
           drag: { x: !x.categories, y: !x.categories, uni: 24, setScale: true },
           points: { show: false },
@@ -150,7 +152,8 @@
         const count = Math.max(2, Math.round(length / devicePixelRatio / (name === "x" ? 90 : 48)));
         if (axis.categories) return axis.categories.map((_, i) => i).filter((i) => i >= low && i <= high);
         if (axis.is_log) return logTicks(low, high, count);
-        return linearTicks(low, high, count);
+        const ticks = linearTicks(low, high, count);
+        return axis.is_whole ? ticks.filter(Number.isInteger) : ticks;
       };
       const bare = { ...axis, unit: "" };
       return {
@@ -239,7 +242,7 @@
 
     drawPoints(ctx, series, spots) {
       const ratio = devicePixelRatio;
-      const isMany = spots.length > MANY;
+      const isMany = this.isCrowded && !SIZES[series.role];
       const size = (SIZES[series.role] || (isMany ? 1.75 : 3.25)) * ratio;
       const shape = SHAPES[series.role] || "dot";
       if ((series.low || []).length) this.drawIntervals(ctx, series, spots);
@@ -282,7 +285,7 @@
           ctx.lineTo(x, y);
         }
       });
-      ctx.globalAlpha = series.role === "search" || series.mark !== "step" ? 1 : 0.75;
+      ctx.globalAlpha = series.mark === "step" && this.chart.x.is_log ? (series.role === "search" ? 1 : 0.75) : 1;
       ctx.stroke();
       ctx.globalAlpha = 1;
       if (series.mark === "step" || spots.length > 30) return;

@@ -41,7 +41,9 @@ def test_a_search_and_its_network_stand_side_by_side(
     labels = {series["label"]: series for series in page.charts["compared"].data["series"]}
     name = report.name or report.id
     assert set(labels) == {name, f"{name}: front", f"{name}: target 0"}
-    assert labels[f"{name}: target 0"]["x"] == [pytest.approx(target.p50_ms, rel=1e-5)]
+    # Both targets may have come to the same network.
+    own = [t.p50_ms for t in report.targets if t.fingerprint == target.fingerprint]
+    assert labels[f"{name}: target 0"]["x"] == pytest.approx(own, rel=1e-5)
     assert len(page.charts["compared"].rows) == sum(len(s["x"]) for s in labels.values())
 
 
