@@ -9,7 +9,9 @@ from pathlib import Path
 
 def folder_argument(about: str | None, default: str) -> Path:
     """Where the caller wants it."""
-    parser = argparse.ArgumentParser(description=about)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path, default=Path(default))
     folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
