@@ -18,7 +18,7 @@ from examples.folder import copy_job_files, folder_argument
 from search.model.fresh import write_fresh_gpt2
 
 SKIPPED = frozenset({"site-packages", "test", "tests", "idlelib", "lib2to3", "encodings"})
-MAX_CHARS = 1_000_000
+MAX_CHARS = 600_000
 LONGEST = 60_000  # a table of a whole module would be most of a small corpus
 
 

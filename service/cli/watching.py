@@ -22,7 +22,7 @@ from service.schemas import Event, EventPage, Job, JobState
 
 # How old the job on a terminal may get; events arrive by themselves.
 REFRESH_SECONDS = 2.0
-REFRESHES_PER_SECOND = 4
+REFRESHES_PER_SECOND = 2
 PATIENCE_SECONDS = 60.0  # with a server that is being restarted
 
 Seen = TypeVar("Seen", Job, Onboarding)
