@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,11 @@ class JobStory:
         self._promises_by_profile = _promises_by_profile(spec)
 
     def tell(self, event: Event) -> None:
-        """Of a newer server there may be kinds that say nothing here."""
+        """Of another server's version there may be kinds, or data, that say nothing here."""
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         if event.kind == "stage":
             self.clock.enter(str(event.data["stage"]), event.at)
         elif event.kind == "state":

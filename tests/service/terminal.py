@@ -97,5 +97,6 @@ def on_terminal(
 
 
 def _plain() -> dict[str, str]:
-    """The environment without what would decide on colours."""
-    return {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    """The environment without what would decide on colours, or on the size of the screen."""
+    deciding = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+    return {name: value for name, value in os.environ.items() if name not in deciding}

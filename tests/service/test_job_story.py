@@ -109,6 +109,17 @@ def test_what_names_no_target_of_the_job_is_passed_over(data: dict[str, Any]) ->
     assert told.targets[0].quality is None
 
 
+@pytest.mark.parametrize(
+    "kind", ["stage", "state", "evaluation", "onboarded", "shortlist", "distilled", "target"]
+)
+def test_events_of_another_shape_end_nothing(kind: str) -> None:
+    told = story(target(budget_ratio=0.5))
+    for data in ({}, {"target": 0}, {"metrics": None, "reference_ms": None, "raced": 3}):
+        tell(told, kind, **data)
+    assert told.points == []
+    assert told.clock.stage is None
+
+
 def test_values_that_are_no_numbers_are_not_drawn() -> None:
     told = story(target(budget_ms=2.0))
     evaluate(told, float("nan"), 1.0)
