@@ -182,7 +182,7 @@ def _config(world: World) -> str:
         "[[operations]]",
         'include-path-regex = "^/v1/devices"',
         "checks.use_after_free.enabled = false",
-        # Links from one operation to another are checked as the whole says: there, none is deleted.
+        # Where links are followed, the line above is not heeded: there, none is deleted.
         "[[operations]]",
         'include-method = "DELETE"',
         'include-path-regex = "^/v1/devices"',
