@@ -45,6 +45,7 @@
       if (value < low) low = value;
       if (value > high) high = value;
     }
+    if (low === 0 && high === 0) return [0, 1];
     if (low > high) return axis.is_log ? [0.1, 10] : [0, 1];
     if (axis.is_log) {
       const room = Math.max((high / low) ** 0.06, 1.05);
