@@ -166,7 +166,7 @@
         label: axis.categories ? undefined : title(axis),
         labelSize: axis.categories ? 0 : 22,
         labelGap: 0,
-        size: name === "x" ? (axis.categories ? 52 : 30) : 58,
+        size: name === "x" ? (axis.categories ? 60 : 30) : 58,
         gap: 4,
         splits: places,
         filter: (u, splits) => splits,
