@@ -88,8 +88,8 @@ def top_names(session: Session, upload_ids: Sequence[str]) -> dict[str, str]:
     query = select(UploadFile.upload_id, func.min(UploadFile.name)).where(
         UploadFile.upload_id.in_(upload_ids), UploadFile.name.not_like("%/%")
     )
-    rows = session.execute(query.group_by(UploadFile.upload_id)).tuples()
-    return dict(rows.all())
+    rows = session.execute(query.group_by(UploadFile.upload_id))
+    return {row[0]: row[1] for row in rows}
 
 
 def lock_upload(session: Session, upload_id: str) -> Upload:

@@ -8,6 +8,8 @@ from service.web import sign_in, static_files
 from service.web.pages import (
     artifacts,
     compare,
+    device,
+    devices,
     job,
     job_actions,
     jobs,
@@ -30,6 +32,8 @@ PAGES = (
     job,
     artifacts,
     compare,
+    devices,
+    device,
 )
 
 router = APIRouter(include_in_schema=False)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, get_args
 
@@ -21,14 +21,14 @@ from service.api.dependencies import Caller, Parts, Service
 from service.devices import is_online, list_devices
 from service.idempotency import AlreadyAnswered
 from service.job_spec import JobSpec
-from service.models import Upload
 from service.problems import ProblemError
 from service.profiles import AUTO
 from service.schemas import DryRun, TaskName
 from service.uploads import list_ready, top_names
 from service.web import job_form
-from service.web.formats import as_bytes, as_count, as_words
+from service.web.formats import as_words
 from service.web.job_form import FormErrors, JobForm
+from service.web.pages.choices import Choice, data_choice, model_choice
 from service.web.rendering import render
 from service.web.viewers import Form, JobsEditor, Viewer
 
@@ -39,12 +39,6 @@ ONCE = "once"
 Answered = TypeVar("Answered")
 
 router = APIRouter(include_in_schema=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    value: str
-    label: str
 
 
 @router.get(NEW_JOB)
@@ -177,24 +171,9 @@ def _choices(viewer: Viewer) -> dict[str, Any]:
                 for device in devices
             ],
             "runtimes": [*sorted((known | {"onnxruntime"}) - {"torch"}), AUTO],
-            "models": [_model_choice(upload) for upload in list_ready(session, "model")],
-            "datasets": [_data_choice(upload, names.get(upload.id)) for upload in datasets],
+            "models": [model_choice(upload) for upload in list_ready(session, "model")],
+            "datasets": [data_choice(upload, names.get(upload.id)) for upload in datasets],
         }
-
-
-def _model_choice(upload: Upload) -> Choice:
-    summary = upload.summary or {}
-    shape = summary.get("shape") or {}
-    told = (
-        f"{shape.get('family', 'model')}, {shape.get('num_layers')} layers of "
-        f"{shape.get('embed_dim')}, {as_bytes(summary.get('size_bytes'))}"
-    )
-    return Choice(value=upload.id, label=f"{told} ({upload.id})")
-
-
-def _data_choice(upload: Upload, name: str | None) -> Choice:
-    told = f"{name or 'data'}, {as_count((upload.summary or {}).get('num_rows'))} rows"
-    return Choice(value=upload.id, label=f"{told} ({upload.id})")
 
 
 def _written(request: Request, spec: JobSpec | None, errors: FormErrors | None) -> dict[str, Any]:

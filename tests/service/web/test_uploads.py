@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from service.web.static_files import FOLDER
 from tests.service.web.browsing import csrf_of, signed_in
 
-CONTENT = b"text,label\n" + b"".join(b"words %d,%d\n" % (i, i % 2) for i in range(20))
+CONTENT = b"text,label\n" + b"".join(b"words %d,%d\n" % (i, i % 2) for i in range(60))
 
 
 def script_headers(browser: TestClient) -> dict[str, str]:
@@ -34,8 +34,10 @@ def test_a_file_is_sent_by_the_sessions_cookie(browser: TestClient, http: TestCl
     chunk = {**headers, "Content-Digest": f"sha-256=:{digest}:"}
     sent = browser.put(f"{place}/files/data.csv/chunks/0", content=CONTENT, headers=chunk)
     assert sent.status_code == 204, sent.text
-    ready = browser.post(f"{place}/finalize", headers=headers).json()
-    assert (ready["state"], ready["summary"]["num_rows"]) == ("ready", 20)
+    answer = browser.post(f"{place}/finalize", headers=headers)
+    assert answer.status_code == 200, answer.text
+    ready = answer.json()
+    assert (ready["state"], ready["summary"]["num_rows"]) == ("ready", 60)
     assert http.get(f"/v1/uploads/{made['id']}").json()["state"] == "ready"
 
 
