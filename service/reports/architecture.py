@@ -10,10 +10,10 @@ from search.space import SubnetConfig
 from service.reports.schema import Architecture, Layer
 
 PART_WORDS = {
-    "overhead": "calls and layers by themselves",
-    "embeddings_and_head": "embeddings and head",
-    "norms_and_residuals": "norms and residuals",
-    "projections": "projections of attention",
+    "overhead": "overhead",
+    "embeddings_and_head": "embeddings, head",
+    "norms_and_residuals": "norms",
+    "projections": "projections",
     "attention": "attention",
     "ffn": "feed-forward",
 }

@@ -237,7 +237,7 @@ def hypervolume_chart(record: JobRecord) -> Chart | None:
             "model at no latency that is covered so far; higher sooner is better."
         ),
         x=Axis(label="networks evaluated", low=0, is_whole=True),
-        y=Axis(label="hypervolume", low=0),
+        y=Axis(label="hypervolume"),
         series=series,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from service.web.formats import FILTERS as FORMATS
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent.parent / "web" / "static"
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 STYLES = ("snugnet.css", "vendor/uPlot.min.css", "charts.css", "figures.css", "report.css")
 SCRIPTS = ("vendor/uPlot.iife.min.js", "charts.js")
 
@@ -55,6 +57,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "times": times_text,
 }
 """Those of every page, and what parts of a report need beside them."""
+TESTS = {"fingerprint": lambda text: FINGERPRINT.fullmatch(text) is not None}
 
 
 @cache
@@ -67,6 +70,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= FILTERS
+    environment.tests |= TESTS
     return environment
 
 

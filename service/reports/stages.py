@@ -25,7 +25,8 @@ STAGE_OF_KIND = {
 
 
 def stage_times(record: JobRecord) -> list[StageTime]:
-    """Every stage in order, those to come included; one that a job skips is `skipped`."""
+    """Every stage in order, those to come included; one that a job skips is `skipped`, one that it
+    ended before `not reached`."""
     own: dict[str, list[StepTime]] = {stage: [] for stage in STAGES}
     for step in record.steps:
         own[STAGE_OF_KIND.get(step.kind, "finish")].append(step)
@@ -37,8 +38,10 @@ def _stage(
     record: JobRecord, stage: str, steps: Sequence[StepTime], *, is_past: bool
 ) -> StageTime:
     if not steps:
-        is_over = is_past or record.job.state == "succeeded"
-        return StageTime(stage=stage, state="skipped" if is_over else "waiting")
+        if is_past or record.job.state == "succeeded":
+            return StageTime(stage=stage, state="skipped")
+        is_over = record.job.state in TERMINAL
+        return StageTime(stage=stage, state="not reached" if is_over else "waiting")
     started = min((s.started_at for s in steps if s.started_at is not None), default=None)
     state = _state(record, steps)
     ends = [step.finished_at for step in steps if step.finished_at is not None]

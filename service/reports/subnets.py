@@ -134,7 +134,10 @@ def _parts_chart(predicted: PredictedLatency, full: PredictedLatency | None) -> 
     return Chart(
         key="latency-parts",
         title="Predicted latency by part",
-        caption="What the device's predictor takes each part of the network to cost.",
+        caption=(
+            "What the device's predictor takes each part of the network to cost; overhead is that "
+            "of calls and layers by themselves, norms include the residuals."
+        ),
         x=Axis(label="part", categories=[PART_WORDS.get(part, part) for part in parts]),
         y=Axis(label="latency", unit="ms"),
         series=series,

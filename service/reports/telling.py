@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.job_states import TERMINAL
 from service.reports.record import SEARCH, JobRecord
 from service.reports.schema import TargetFound
 from service.reports.words import quality_text
@@ -69,6 +70,8 @@ def notes(record: JobRecord, targets: Sequence[TargetFound]) -> list[str]:
 
 def target_sentence(record: JobRecord, target: TargetFound) -> str:
     budget = as_ms(target.budget_ms)
+    if target.is_met is None and record.job.state in TERMINAL:
+        return "Nothing was measured: the job ended before."
     if target.is_met is None:
         if target.budget_ms is None:
             return "The device is still being learnt; the budget follows from it."

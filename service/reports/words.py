@@ -61,7 +61,7 @@ def promise_sentence(target: TargetSpec) -> str:
     budget = (
         f"within {as_ms(target.budget_ms)}"
         if target.budget_ms is not None
-        else f"within {target.budget_ratio:.4g} of the unsearched model's latency"
+        else f"within {100 * (target.budget_ratio or 0):.4g} % of the unsearched model's latency"
     )
     workload = target.workload
     size = f"batch {workload.batch_size}"

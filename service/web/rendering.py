@@ -12,7 +12,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from service.reports.html import FILTERS
+from service.reports.html import FILTERS, TESTS
 from service.reports.html import TEMPLATES as REPORTS
 from service.web.protection import CSRF_FIELD, protect
 from service.web.static_files import static_files
@@ -38,6 +38,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(FILTERS)
+    found.tests.update(TESTS)
     found.globals.update(static=static_files().url, navigation=NAVIGATION, csrf_field=CSRF_FIELD)
     return found
 

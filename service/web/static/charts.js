@@ -7,6 +7,7 @@
   for (const role of ["first", "second", "third", "fourth", "fifth", "sixth"]) SIZES[role] = 5;
   const ON_TOP = { winner: 3, unsearched: 2, "unsearched-int8": 2 };
   const MANY = 1500; // points of a chart, from which they are smaller and squares
+  const FINGERPRINT = /^[0-9a-f]{16}$/;
   const NEAR = 28; // CSS pixels, within which a point is told of
 
   const number = (value) => {
@@ -45,6 +46,7 @@
       if (value < low) low = value;
       if (value > high) high = value;
     }
+    if (low === 0 && high === 0) return [0, 1];
     if (low > high) return axis.is_log ? [0.1, 10] : [0, 1];
     if (axis.is_log) {
       const room = Math.max((high / low) ** 0.06, 1.05);
@@ -137,7 +139,19 @@
       };
       this.u = new uPlot(options, this.corners(), this.plot);
       this.u.over.append(this.tip);
+      if (this.figure.dataset.link) this.follow(this.figure.dataset.link);
       this.u.over.addEventListener("mouseleave", () => (this.tip.hidden = true));
+    }
+
+    // A press on a point leads to its network; one that moves on is a zoom.
+    follow(link) {
+      let pressed = null;
+      this.u.over.addEventListener("mousedown", ({ clientX, clientY }) => (pressed = [clientX, clientY]));
+      this.u.over.addEventListener("mouseup", ({ clientX, clientY }) => {
+        const isStill = pressed && Math.hypot(clientX - pressed[0], clientY - pressed[1]) < 4;
+        const name = isStill && !this.tip.hidden && this.nearest && (this.nearest.series.names || [])[this.nearest.i];
+        if (name && FINGERPRINT.test(name)) location.assign(link + name);
+      });
     }
 
     limits(name, low, high) {
@@ -165,7 +179,7 @@
         label: axis.categories ? undefined : title(axis),
         labelSize: axis.categories ? 0 : 22,
         labelGap: 0,
-        size: name === "x" ? (axis.categories ? 52 : 30) : 58,
+        size: name === "x" ? (axis.categories ? 60 : 30) : 58,
         gap: 4,
         splits: places,
         filter: (u, splits) => splits,
@@ -387,6 +401,7 @@
           }
         }
       this.tip.hidden = nearest === null;
+      this.nearest = nearest;
       if (nearest !== null) this.tell(nearest);
     }
 

@@ -186,7 +186,11 @@ def test_a_job_whose_budget_nothing_can_keep_says_so(
     assert job.reason_message in report.headline
     assert report.charts == []
     assert any("Give a larger budget" in note for note in report.notes)
-    assert report.headline in Page(render_html(report)).text
+    assert [stage.state for stage in report.stages][1:3] == ["failed", "not reached"]
+    assert report.targets[0].sentence == "Nothing was measured: the job ended before."
+    page = Page(render_html(report))
+    assert report.headline in page.text
+    assert "unproven" in page.text
 
 
 def test_a_missed_target_shows_what_came_closest(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import insert
 
 from service.events import append_event
 from service.jobs import create_job
+from service.models import EvaluationRow
 from service.reports.html import chart_data
 from service.reports.schema import JobReport
 from tests.service.helpers import job_of
@@ -213,6 +216,44 @@ def test_what_is_wrong_with_other_targets_is_told_beside_them(
     answer = post(browser, f"{path_of(whole_job)}/retarget", **fields)
     assert answer.status_code == 422
     assert told in text_of(answer.text)
+
+
+def test_ten_thousand_candidates_travel_in_less_than_a_quarter_of_a_megabyte(
+    browser: TestClient, whole_job: WholeJob
+) -> None:
+    rng = random.Random(0)
+    (known, *_) = whole_job.workshop.evaluations(whole_job.job.id, "search")
+    with whole_job.workshop.database.write() as session:
+        job_id = create_job(session, whole_job.job.spec, name="many").id
+        session.execute(
+            insert(EvaluationRow),
+            [
+                {
+                    "id": f"eval_many_{place}",
+                    "job_id": job_id,
+                    "source": "search",
+                    "generation": place // 100,
+                    "index_in_generation": place % 100,
+                    "fingerprint": f"{rng.getrandbits(64):016x}",
+                    "fidelity": known.fidelity,
+                    "subnet": known.subnet,
+                    "metrics": {
+                        **known.metrics,
+                        "quality": rng.random(),
+                        "latencies_ms": [rng.random()],
+                        "within_bounds": [rng.random() < 0.5],
+                    },
+                }
+                for place in range(10_000)
+            ],
+        )
+    with browser.stream("GET", f"/jobs/{job_id}", headers={"Accept-Encoding": "gzip"}) as answer:
+        assert sum(map(len, answer.iter_raw())) < 250_000
+    page = page_of(browser, f"/jobs/{job_id}")
+    drawn = page.charts["front"].data["series"]
+    assert sum(len(s["x"]) for s in drawn if s["mark"] == "points") == 10_000
+    assert len(page.charts["front"].rows) == 200
+    assert "the others" in page.text
 
 
 def test_what_a_job_is_called_and_told_is_shown_and_never_run(
