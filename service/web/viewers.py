@@ -31,7 +31,7 @@ class SignInNeeded(Unauthenticated):
     """
 
     def __init__(self, *, had_session: bool) -> None:
-        super().__init__("your session has ended; sign in again" if had_session else "sign in")
+        super().__init__("your session has ended" if had_session else "nobody is signed in")
         self.had_session = had_session
 
 
