@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-small test test-slow chaos compose-check lint format clean
+.PHONY: help setup demo demo-small test test-slow chaos compose-check docs lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,10 @@ chaos: setup  ## make what can go wrong happen (SNUGNET_FUZZ_CASES=20000, SNUGNE
 compose-check: setup  ## check docker-compose.yml and the images, and carry a job through as processes
 	$(BIN)/python -m pytest tests/deploy -s
 
+docs: setup  ## write the reference pages and build the documents into site/, warnings as errors
+	$(BIN)/python -m service.reference
+	$(BIN)/zensical build --clean --strict
+
 lint: setup  ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +51,4 @@ format: setup  ## apply ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv, caches and the demo's output
-	rm -rf $(VENV) demo-output .snugnet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) site .cache demo-output .snugnet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -39,11 +39,13 @@ class EmbeddedService:
         data_dir: Path,
         *,
         port: int = 0,
+        has_worker: bool = True,
         has_agent: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
         self._port = port
+        self._has_worker = has_worker
         self._has_agent = has_agent
         self._environment = environment
 
@@ -51,6 +53,7 @@ class EmbeddedService:
         return start(
             self.data_dir,
             port=self._port,
+            has_worker=self._has_worker,
             has_agent=self._has_agent,
             dies_with_us=True,
             environment=self._environment,

@@ -43,11 +43,17 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,  # URLs with their passwords would be part of the message
+        use_attribute_docstrings=True,  # docs/reference/configuration.md is made of them
     )
 
     data_dir: Path = Path(".snugnet")
+    """Everything that this process keeps: the embedded service's database, files and logs; of a
+    worker its scratch and copies of files."""
     database_url: str = Field(default="", repr=False)
+    """As SQLAlchemy has it, `postgresql+psycopg://user:password@host/name`; the default is a file
+    of SQLite in `data_dir`."""
     broker_url: str = Field(default="", repr=False)
+    """`redis://`, `rediss://` or `redis+socket://`; the default is a socket in `data_dir`."""
     artifacts_url: str = ""
     """Where files are kept: `s3://bucket/prefix`, `file:///folder`, or a folder of `data_dir`."""
     s3_endpoint_url: str | None = None
@@ -71,8 +77,11 @@ class Settings(BaseSettings):
     step_limit_seconds: float = Field(default=300.0, gt=0)
     """A step that runs longer than this is stopped and counts as failed."""
     lease_seconds: float = Field(default=30.0, gt=0)
+    """A step whose worker has been silent for so long is given to another one."""
     heartbeat_seconds: float = Field(default=5.0, gt=0)
+    """How often a worker renews its leases; at most half of `lease_seconds`."""
     reconcile_seconds: float = Field(default=5.0, gt=0)
+    """How often the dispatcher looks for leases that ran out and wakes whose turn it is."""
     retry_backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the second attempt of a step; doubled for each further one."""
     put_off_seconds: float = Field(default=30.0, ge=0)
@@ -102,12 +111,14 @@ class Settings(BaseSettings):
     check_processes: int = Field(default=2, ge=1, le=64)
     """Uploads that are read at a time, each by a process of its own."""
     check_memory_bytes: int = Field(default=4 * 1024**3, ge=256 * 1024**2)
+    """What such a process may hold; a file that needs more is refused."""
     check_seconds: float = Field(default=300.0, gt=0)
-    """What such a process may use; a file that needs more is refused."""
+    """How long it may take; a file that needs longer is refused."""
     allow_hub: bool = False
     """Whether models and data may be named by where a public hub has them; the server fetches
     them then, from `HF_ENDPOINT`, and needs the package huggingface_hub."""
     fetch_processes: int = Field(default=1, ge=1, le=16)
+    """Uploads that are fetched from a hub at a time."""
     fetch_seconds: float = Field(default=6 * 3600.0, gt=0)
     """After this time fetching is given up."""
 
@@ -124,12 +135,15 @@ class Settings(BaseSettings):
     networks are found whatever it is."""
 
     log_format: Literal["text", "json"] = "text"
+    """Of the lines on standard error."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written."""
     log_requests: bool = False
     """One line for each request that was answered."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Where a worker or a dispatcher serves its metrics; the API has them at `/metrics`."""
     metrics_host: str = "127.0.0.1"
+    """The address that `metrics_port` is opened on."""
     metrics_key: SecretStr | None = None
     """Needed to read the metrics; without one, only this machine may."""
 

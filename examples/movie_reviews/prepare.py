@@ -2,6 +2,8 @@
 
 The source distribution of vaderSentiment 3.3.2 (MIT) carries the data of Hutto and Gilbert, ICWSM
 2014. The label is the sign of the mean rating; neutral ratings are left out.
+
+python -m examples.movie_reviews.prepare [FOLDER]
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+
+from examples.folder import copy_job_files, folder_argument
 
 PACKAGE = "vaderSentiment==3.3.2"
 SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
@@ -73,5 +77,14 @@ def _rows(content: bytes) -> list[tuple[str, str]]:
     return rows
 
 
+def prepare(folder: Path) -> None:
+    """`movie_reviews.jsonl`, and the installed package's model by a link."""
+    prepare_data(folder)
+    if not (folder / "model").exists():
+        (folder / "model").symlink_to(model_folder(), target_is_directory=True)
+
+
 if __name__ == "__main__":
-    print(prepare_data(Path(".snugnet/demo-data")))
+    wanted = folder_argument(__doc__, "movie-reviews")
+    prepare(wanted)
+    copy_job_files(Path(__file__).parent, wanted)

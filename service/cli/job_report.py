@@ -80,7 +80,7 @@ def print_dry_run(found: DryRun) -> None:
         {
             "networks in the space": found.num_networks,
             "evaluations": str(found.num_evaluations),
-            "time": f"about {seconds / 60:.0f} min" if seconds is not None else "not known yet",
+            "time": f"about {_rounded(seconds)}" if seconds is not None else "not known yet",
             "judged by": f"{found.num_earlier_jobs} earlier jobs",
         }
     )
@@ -94,6 +94,10 @@ def print_dry_run(found: DryRun) -> None:
         if table.rows:
             typer.echo()
             print_table(table)
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def amount(progress: JobProgress) -> str:

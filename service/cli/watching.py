@@ -1,31 +1,38 @@
-"""Following a job, on standard error: a bar on a terminal, one line for each event elsewhere."""
+"""Following a job, on standard error: a picture of it on a terminal, one line for each event
+elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Generic, TypeVar
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.job_report import amount
+from service.cli.job_story import JobStory
+from service.cli.job_view import JobView
 from service.client import Client
 from service.device_schemas import Onboarding
 from service.schemas import Event, EventPage, Job, JobState
 
-STAGES = ("prepare", "onboard", "teacher", "supernet", "search", "finish", "report")
-# How old the bar on a terminal may get; events arrive by themselves.
+# How old the job on a terminal may get; events arrive by themselves.
 REFRESH_SECONDS = 2.0
+REFRESHES_PER_SECOND = 2
 PATIENCE_SECONDS = 60.0  # with a server that is being restarted
+
+Seen = TypeVar("Seen", Job, Onboarding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Followed:
+class Followed(Generic[Seen]):
     """A job of some kind, and how to ask after it. `page` takes a `seq` and a wait in seconds."""
 
-    fetch: Callable[[], Job | Onboarding]
+    fetch: Callable[[], Seen]
     events: Callable[[], Iterator[Event]]
     page: Callable[[int, float], EventPage]
 
@@ -33,16 +40,17 @@ class Followed:
 def watch_job(client: Client, job_id: str, console: Console | None = None) -> Job:
     """Show the job until it has ended; its final state."""
     console = console or Console(stderr=True)
-    _watch(
-        Followed(
-            fetch=lambda: client.job(job_id),
-            events=lambda: client.stream(job_id),
-            page=lambda after, wait_s: client.events_page(
-                job_id, after=after, wait_s=wait_s, patience_s=PATIENCE_SECONDS
-            ),
+    followed = Followed(
+        fetch=lambda: client.job(job_id),
+        events=lambda: client.stream(job_id),
+        page=lambda after, wait_s: client.events_page(
+            job_id, after=after, wait_s=wait_s, patience_s=PATIENCE_SECONDS
         ),
-        console,
     )
+    if _is_drawn_on(console):
+        _watch_with_picture(followed, console)
+    else:
+        _print_events(followed, console)
     job = client.job(job_id)
     _print_end(console, job)
     return job
@@ -53,51 +61,86 @@ def watch_onboarding(
 ) -> Onboarding:
     """Show it until it has ended; its final state."""
     console = console or Console(stderr=True)
-    _watch(
-        Followed(
-            fetch=lambda: client.onboarding(onboarding_id),
-            events=lambda: client.onboarding_stream(onboarding_id),
-            page=lambda after, wait_s: client.onboarding_events_page(
-                onboarding_id, after=after, wait_s=wait_s, patience_s=PATIENCE_SECONDS
-            ),
+    followed = Followed(
+        fetch=lambda: client.onboarding(onboarding_id),
+        events=lambda: client.onboarding_stream(onboarding_id),
+        page=lambda after, wait_s: client.onboarding_events_page(
+            onboarding_id, after=after, wait_s=wait_s, patience_s=PATIENCE_SECONDS
         ),
-        console,
     )
+    if _is_drawn_on(console):
+        _watch_with_bar(followed, console)
+    else:
+        _print_events(followed, console)
     onboarding = client.onboarding(onboarding_id)
     _print_end(console, onboarding)
     return onboarding
 
 
-def _watch(followed: Followed, console: Console) -> None:
-    if console.is_terminal and not console.is_dumb_terminal:
-        _watch_with_bar(followed, console)
-        return
+def _is_drawn_on(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def _print_events(followed: Followed[Seen], console: Console) -> None:
     for event in followed.events():
         _print_event(console, event)
 
 
-def _watch_with_bar(followed: Followed, console: Console) -> None:
-    after = 0
+def _watch_with_picture(followed: Followed[Job], console: Console) -> None:
+    """The picture stays where it is, with the events above it, and remains when all is over."""
     job = followed.fetch()
+    view = JobView(job, JobStory(job.spec))
+    with Live(view, console=console, refresh_per_second=REFRESHES_PER_SECOND) as live:
+        for news in _news(followed):
+            for event in news.events:
+                view.story.tell(event)
+                _print_event(live.console, event)
+            if news.job is not None:
+                view.job = news.job
+        live.refresh()
+
+
+def _watch_with_bar(followed: Followed[Onboarding], console: Console) -> None:
+    onboarding = followed.fetch()
     with _bar(console) as progress:
-        task = progress.add_task(_label(job), total=None, amount=amount(job.progress))
-        while True:
-            page = followed.page(after, REFRESH_SECONDS)
-            for event in page.items:
-                after = event.seq
+        task = progress.add_task(
+            _label(onboarding), total=None, amount=amount(onboarding.progress)
+        )
+        for news in _news(followed):
+            for event in news.events:
                 _print_event(progress.console, event)
-            if page.more:
+            if news.job is None:
                 continue
-            job = followed.fetch()
             progress.update(
                 task,
-                description=_label(job),
-                completed=job.progress.done,
-                total=job.progress.total or None,
-                amount=amount(job.progress),
+                description=_label(news.job),
+                completed=news.job.progress.done,
+                total=news.job.progress.total or None,
+                amount=amount(news.job.progress),
             )
-            if page.terminal:
-                return
+
+
+@dataclass(frozen=True, slots=True)
+class News(Generic[Seen]):
+    """Events that were not told yet, and the job after them; None while there are more."""
+
+    events: Sequence[Event]
+    job: Seen | None
+
+
+def _news(followed: Followed[Seen]) -> Iterator[News[Seen]]:
+    """Until the job has ended, at least every `REFRESH_SECONDS`."""
+    after = 0
+    while True:
+        page = followed.page(after, REFRESH_SECONDS)
+        if page.items:
+            after = page.items[-1].seq
+        if page.more:
+            yield News(page.items, None)
+            continue
+        yield News(page.items, followed.fetch())
+        if page.terminal:
+            return
 
 
 def _bar(console: Console) -> Progress:
@@ -113,15 +156,13 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _label(job: Job | Onboarding) -> str:
-    if job.stage in STAGES:
-        return f"{STAGES.index(job.stage) + 1}/{len(STAGES)} {job.stage}"
-    return job.stage or job.state
+def _label(onboarding: Onboarding) -> str:
+    return onboarding.stage or onboarding.state
 
 
 def _print_event(console: Console, event: Event) -> None:
     if event.kind == "evaluation":
-        return  # hundreds of them; the bar counts them, and each generation says what it found
+        return  # hundreds of them; each generation says what it found
     clock = datetime.fromtimestamp(event.at, UTC).strftime("%H:%M:%S")
     style = {"warning": "yellow", "error": "red"}.get(event.level)
     # No markup: a message may hold brackets of its own.

@@ -182,5 +182,10 @@ def _config(world: World) -> str:
         "[[operations]]",
         'include-path-regex = "^/v1/devices"',
         "checks.use_after_free.enabled = false",
+        # Where links are followed, the line above is not heeded: there, none is deleted.
+        "[[operations]]",
+        'include-method = "DELETE"',
+        'include-path-regex = "^/v1/devices"',
+        "phases.stateful.enabled = false",
     ]
     return "\n".join(lines) + "\n"

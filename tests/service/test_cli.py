@@ -340,7 +340,11 @@ def test_ctrl_c_stops_following_and_not_the_job(
     job_id = create_job(database)
     code = "from service.cli import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "watch", job_id], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "watch", job_id],
+        stderr=subprocess.PIPE,
+        text=True,
+        # As in a terminal: the tests themselves may run where Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as watching:
         assert watching.stderr is not None
         assert "the job was created" in watching.stderr.readline()

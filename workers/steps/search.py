@@ -25,7 +25,7 @@ def run(ctx: JobContext) -> StepResult:
         return StepResult(parts=parts, next=again)
     if not generation.advance(children.missing):
         return StepResult(next=again)
-    _announce(ctx, state.generation)
+    _announce(ctx, state)
     search = ctx.spec.search
     state = state.updated(generation=state.generation + 1)
     is_over = state.generation == search.generations or children.count < search.population
@@ -42,13 +42,14 @@ def to_candidate(evaluation: Evaluation) -> Candidate:
     )
 
 
-def _announce(ctx: JobContext, generation: int) -> None:
+def _announce(ctx: JobContext, state: State) -> None:
+    generation = state.generation
     found = [*ctx.evaluations(EARLIER), *ctx.evaluations(SOURCE)]
     front = ParetoFront.of(to_candidate(e) for e in found)
     points = [{"latency_ms": c.latency_ms, "quality": c.quality} for c in front]
     ctx.event(
         "generation",
         f"generation {generation + 1}: front of {len(front)}, "
-        + ", ".join(f"{c.quality:.1%} at {c.latency_ms:.2f} ms" for c in front),
+        + ", ".join(f"{state.task.show(c.quality)} at {c.latency_ms:.2f} ms" for c in front),
         {"generation": generation, "front": points},
     )
