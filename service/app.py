@@ -84,7 +84,7 @@ ROUTERS = (
     keys,
     webhooks,
     audit_log,
-    web,
+    *web.PAGES,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from service.web import sign_in, static_files
 from service.web.pages import (
@@ -35,10 +35,6 @@ PAGES = (
     devices,
     device,
 )
-
-router = APIRouter(include_in_schema=False)
-for page in PAGES:
-    router.include_router(page.router)
 
 
 def install(app: FastAPI) -> None:
