@@ -32,8 +32,8 @@ class BudgetUnreachable(SnugnetError):
 
     def __init__(self, field: str, budget_ms: float, closest_ms: float) -> None:
         self.reason = (
-            f"a budget of {budget_ms:.3f} ms cannot be reached; "
-            f"the closest reachable latency is {closest_ms:.3f} ms"
+            f"a budget of {budget_ms:.3g} ms cannot be reached; "
+            f"the closest reachable latency is {closest_ms:.3g} ms"
         )
         super().__init__(f"{field}: {self.reason}")
         self.field = field

@@ -9,7 +9,12 @@ from service.reports.record import JobRecord
 from service.reports.words import quality_axis
 
 NOT_SUBNETS = ("step", "teacher")
-ROLES: dict[str, Role] = {"largest": "largest", "smallest": "smallest", "middle": "middle"}
+ROLES: dict[str, Role] = {
+    "largest": "largest",
+    "middle": "middle",
+    "lower": "fourth",
+    "smallest": "smallest",
+}
 
 
 def convergence_chart(record: JobRecord) -> Chart | None:
