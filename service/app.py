@@ -100,6 +100,9 @@ def create_app(settings: Settings | None = None, queue: JobQueue | None = None) 
         responses=problems.RESPONSES,
         generate_unique_id_function=operation_id,
         redirect_slashes=False,  # a redirect would lose what was to be posted
+        # FastAPI's pages of the description load scripts of another host.
+        docs_url=None,
+        redoc_url=None,
         telemetry=TELEMETRY,
     )
     app.state.parts = parts

@@ -40,7 +40,7 @@ HEADERS = {
 }
 
 # The API answers programs; FastAPI's own pages about it take their scripts from elsewhere.
-_NO_PAGES = ("/v1/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz", "/metrics")
+_NO_PAGES = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 
 class CrossSite(ProblemError):

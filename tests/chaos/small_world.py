@@ -195,7 +195,7 @@ def _evaluation() -> Evaluation:
         fingerprint=subnet().fingerprint,
         fidelity="600",
         subnet=subnet().to_dict(),
-        metrics={"quality": 0.9, "latency_ms": [1.5]},
+        metrics={"quality": 0.9, "latency_ms": 1.5},
     )
 
 
