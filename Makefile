@@ -28,7 +28,7 @@ test: setup lint  ## lint, type-check and run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not chaos' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
-	$(BIN)/python -m pytest -m slow -s
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -rP -n 2 --dist loadfile
 
 chaos: setup  ## make what can go wrong happen (SNUGNET_FUZZ_CASES=20000, SNUGNET_SOAK_JOBS=2000: more of it)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos -s
