@@ -53,10 +53,12 @@
       return [low / room, high * room];
     }
     const room = 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
+    // Nothing is better than all of it: a perfect quality has no room above.
+    const top = axis.form === "percent" && high <= 1 && high > 0.5 ? Math.min(high + room, 1.015) : high + room;
     const hasBars = chart.series.some((s) => s.mark === "bars");
-    if (axis.low !== undefined && axis.low !== null) return [axis.low, high + room];
-    if (name === "y" && hasBars) return [Math.min(low < 0 ? low - room : 0, 0), high > 0 ? high + room : 0];
-    return [low - room, high + room];
+    if (axis.low !== undefined && axis.low !== null) return [axis.low, top];
+    if (name === "y" && hasBars) return [Math.min(low < 0 ? low - room : 0, 0), high > 0 ? top : 0];
+    return [low - room, top];
   };
 
   const linearTicks = (low, high, count) => {
@@ -119,7 +121,7 @@
       const options = {
         ...size,
         legend: { show: false },
-        padding: [14, x.categories ? 34 : 14, 0, 0],
+        padding: [14, x.categories ? 34 : x.form === "time" ? 30 : 14, 0, 0],
         cursor: {
           drag: { x: !x.categories, y: !x.categories, uni: 24, setScale: true },
           points: { show: false },
@@ -189,7 +191,10 @@
     }
 
     tick(axis, bare, value) {
-      return show(bare, value);
+      const [low, high] = this.ranges.x;
+      if (axis.form !== "time" || high - low > 3600) return show(bare, value);
+      const at = new Date(1000 * value);
+      return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}:${two(at.getUTCSeconds())}`;
     }
 
     isNarrow() {
@@ -374,8 +379,11 @@
       } else {
         ctx.textAlign = "right";
         const end = bbox.left + bbox.width - 4 * ratio;
-        ctx.strokeText(guide.label, end, place - 3 * ratio);
-        ctx.fillText(guide.label, end, place - 3 * ratio);
+        const isAtTop = place - bbox.top < 16 * ratio; // there is no room above it
+        ctx.textBaseline = isAtTop ? "top" : "bottom";
+        const side = place + (isAtTop ? 3 : -3) * ratio;
+        ctx.strokeText(guide.label, end, side);
+        ctx.fillText(guide.label, end, side);
       }
     }
 
