@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-small test test-slow chaos compose-check docs lint format clean
+.PHONY: help setup demo demo-small test test-slow chaos e2e compose-check docs lint format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## create .venv and install everything into it
 
@@ -25,13 +25,17 @@ demo-small: setup  ## the demo's every stage in a few minutes, with little train
 	$(BIN)/python -m examples.movie_reviews.run --small $(if $(FRESH),--fresh) --output demo-output/small
 
 test: setup lint  ## lint, type-check and run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not chaos' -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not chaos and not browser' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -rP -n 2 --dist loadfile
 
 chaos: setup  ## make what can go wrong happen (SNUGNET_FUZZ_CASES=20000, SNUGNET_SOAK_JOBS=2000: more of it)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos -s
+
+e2e: setup  ## use the dashboard in a real Chromium, installed by apt where it is missing
+	$(BIN)/python -m tests.e2e.browser.chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e/browser -m browser -s
 
 compose-check: setup  ## check docker-compose.yml and the images, and carry a job through as processes
 	$(BIN)/python -m pytest tests/deploy -s
@@ -51,4 +55,4 @@ format: setup  ## apply ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv, caches and the demo's output
-	rm -rf $(VENV) site .cache demo-output .snugnet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) site .cache demo-output test-output .snugnet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
