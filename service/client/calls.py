@@ -106,10 +106,14 @@ def post(
     path: str,
     body: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    is_harmless_twice: bool = False,
     **options: Any,
 ) -> Call[T]:
-    """With a key of its own, by which the server knows a further try of it."""
-    key = {"Idempotency-Key": str(uuid.uuid4())}
+    """With a key of its own, by which the server knows a further try of it; without one where a
+    further try does no harm, since a server that dies with the first one in hand keeps the key
+    for two minutes."""
+    key = {} if is_harmless_twice else {"Idempotency-Key": str(uuid.uuid4())}
     return _with_body("POST", parse, path, body, {**(headers or {}), **key}, **options)
 
 

@@ -171,7 +171,8 @@ def register_device(
 def claim_measurement_job(
     device_id: str, *, agent_id: str | None = None, wait_s: float = LONG_POLL_SECONDS
 ) -> Call[ClaimedMeasurementJob | None]:
-    """The device's next work, or None when none came up within `wait_s`."""
+    """The device's next work, or None when none came up within `wait_s`. Work whose answer got
+    lost comes again when its lease has ended."""
 
     def parse(response: httpx.Response) -> ClaimedMeasurementJob | None:
         if response.status_code == httpx.codes.NO_CONTENT:
@@ -183,14 +184,14 @@ def claim_measurement_job(
         path_of("devices", device_id, "measurement-jobs", "claim"),
         params={"wait_s": wait_s} | ({"agent_id": agent_id} if agent_id else {}),
         timeout_s=wait_s + PAGE_TIMEOUT_SECONDS,
+        is_harmless_twice=True,
     )
 
 
 def renew_measurement_job(measurement_job_id: str, token: int) -> Call[None]:
     """Raises: Conflict when the lease was lost: then let go of the work."""
-    return post(
-        nothing, path_of("measurement-jobs", measurement_job_id, "renew"), {"token": token}
-    )
+    path = path_of("measurement-jobs", measurement_job_id, "renew")
+    return post(nothing, path, {"token": token}, is_harmless_twice=True)
 
 
 def report_result(measurement_job_id: str, token: int, result: Mapping[str, Any]) -> Call[None]:

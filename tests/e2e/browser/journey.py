@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import re
 import signal
 from collections import Counter
@@ -165,15 +164,10 @@ def watch(tab: Tab, service: Instance, journey: Journey) -> None:
 
 
 def kill_api(service: Instance) -> None:
-    """And the agent with it: a claim of work that its server died over is held for two minutes,
-    and a new agent makes a new one."""
     assert service.pid is not None
     children = psutil.Process(service.pid).children()
-    modules = ("service.server", "workers.agent")
-    killed = [one for one in children if any(module in one.cmdline() for module in modules)]
-    for process in killed:
-        os.kill(process.pid, signal.SIGKILL)
-    assert len(killed) == len(modules)
+    (api,) = [one for one in children if "service.server" in one.cmdline()]
+    api.send_signal(signal.SIGKILL)
 
 
 def read_front(tab: Tab, journey: Journey) -> None:

@@ -48,6 +48,18 @@ def test_a_post_keeps_its_key_however_often_it_is_sent(connect: Connect) -> None
     assert {asked.body for asked in server.asked} == {b'{"seed": 1}'}
 
 
+def test_a_claim_has_no_key_which_a_server_that_died_with_it_would_keep(
+    connect: Connect,
+) -> None:
+    nothing: Answer = (204, {}, b"")
+    with scripted(CUT, nothing, nothing) as server:
+        call = connect(server.url)
+        assert call("claim_measurement_job", "dev_1", wait_s=0.1) is None
+        call("renew_measurement_job", "mj_1", 1)
+    assert len(server.asked) == 3
+    assert not [asked for asked in server.asked if "Idempotency-Key" in asked.headers]
+
+
 def test_a_conflict_that_is_no_repetition_is_told_at_once(connect: Connect) -> None:
     for code in ("conflict", "idempotency_mismatch"):
         with scripted(problem(409, code)) as server, pytest.raises(Conflict, match=code):
