@@ -27,11 +27,22 @@ class _Message(virtual.Message):
             raise NoMessage(f"{type(error).__name__}: {error}") from error
 
 
+class TolerantQoS(redis.QoS):
+    """Looks for messages of workers that died, which takes a lock, and a lock takes memory."""
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        try:
+            super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
+        except OutOfMemoryError as error:
+            logger.warning("the broker is full; what the dead had in hand waits: %s", error)
+
+
 class TolerantChannel(redis.Channel):
     """Lives on after something that is no message, and beside a broker that is full; kombu's own
     ends the worker with either."""
 
     Message = _Message
+    QoS = TolerantQoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
