@@ -24,10 +24,10 @@ from service.job_spec import JobSpec
 from service.job_states import GOING
 from service.jobs import SEARCH
 from service.models import Event, Job, Upload
+from service.stages import TRAINED_STAGES
 
 NUM_EARLIER = 10
 STAGES = ("prepare", "teacher", "supernet", "onboard", "search", "finish", "report")
-TRAINED_STAGES = ("teacher", "supernet")
 """What a job that searches an earlier one's supernet leaves out."""
 
 

@@ -62,10 +62,21 @@ async def wait_for_events(
 
 
 async def stream_events(
-    parts: Parts, caller: Caller, find: Callable[[Session, str], Job], job_id: str, *, after: int
+    parts: Parts,
+    caller: Caller,
+    find: Callable[[Session, str], Job],
+    job_id: str,
+    *,
+    after: int,
+    last_event_id: int | None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Each event under its `seq`, as it happens; then `end` with the job's state, which tells a
-    browser not to come again."""
+    browser not to come again.
+
+    Args:
+        last_event_id: what a browser that comes again has seen; it goes before `after`.
+    """
+    after = after if last_event_id is None else last_event_id
     while not parts.notifier.is_closed:
         page = await wait_for_events(
             parts, caller, find, job_id, after=after, limit=EVENTS_AT_ONCE, wait_s=MAX_WAIT_SECONDS

@@ -230,8 +230,9 @@ async def event_stream(
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**31)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events after `after`, or after `Last-Event-ID` where a browser comes again."""
-    start = after if last_event_id is None else last_event_id
-    async for event in stream_events(parts, caller, find_job, job_id, after=start):
+    async for event in stream_events(
+        parts, caller, find_job, job_id, after=after, last_event_id=last_event_id
+    ):
         yield event
 
 

@@ -14,10 +14,8 @@ from service.cli.front_chart import Mark, draw_front
 from service.cli.job_report import amount
 from service.cli.job_story import JobStory, TargetStory, quality_name, show_quality
 from service.schemas import Job, JobState
+from service.stages import STAGES, TRAINED_STAGES
 
-STAGES = ("prepare", "onboard", "teacher", "supernet", "search", "finish", "report")
-TRAINED = ("teacher", "supernet")
-"""Stages that a search of an earlier supernet has not."""
 MAX_CHART_ROWS = 14
 BAR_WIDTH = 30
 GAP = "  "
@@ -98,7 +96,7 @@ class JobView:
 
     def _names(self) -> Sequence[str]:
         is_trained = self.job.spec.get("supernet_of") is not None
-        return [stage for stage in STAGES if not (is_trained and stage in TRAINED)]
+        return [stage for stage in STAGES if not (is_trained and stage in TRAINED_STAGES)]
 
     def _bar(self) -> Table:
         progress = self.job.progress

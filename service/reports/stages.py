@@ -8,8 +8,8 @@ from service.job_states import TERMINAL
 from service.models import Event
 from service.reports.record import JobRecord, StepTime
 from service.reports.schema import StageTime
+from service.stages import STAGES
 
-STAGES = ("prepare", "onboard", "teacher", "supernet", "search", "finish", "report")
 STAGE_OF_KIND = {
     "prepare": "prepare",
     "onboard": "onboard",

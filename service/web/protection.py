@@ -39,7 +39,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-# The API answers programs; FastAPI's own pages about it take their scripts from elsewhere.
+# These answer programs.
 _NO_PAGES = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 

@@ -122,6 +122,7 @@ def test_a_job_goes_through_the_composed_services(
 ) -> None:
     url = composed.replaced["http://api:8000"]
     key = (tmp_path / "keys" / "admin" / "key").read_text().strip()
+    write_job_files(tmp_path)
     with Client(url, key) as client:
         job = parse_job(job_spec(tmp_path), tmp_path).resolve(client)
         job_id = client.submit(job).id
@@ -192,10 +193,15 @@ def place_database(secret: Path, url: str) -> None:
     secret.write_text(placed.render_as_string(hide_password=False))
 
 
+def write_job_files(folder: Path) -> None:
+    tiny_job.write_model(folder / "model")
+    tiny_job.write_data(folder / "rows.jsonl")
+
+
 def job_spec(folder: Path) -> dict[str, Any]:
     spec = tiny_job.spec("", "")
-    spec["model"] = {"path": str(tiny_job.write_model(folder / "model"))}
-    spec["data"] = {"path": str(tiny_job.write_data(folder / "rows.jsonl"))}
+    spec["model"] = {"path": str(folder / "model")}
+    spec["data"] = {"path": str(folder / "rows.jsonl")}
     return spec
 
 
@@ -220,10 +226,8 @@ def assert_the_embedded_service_finds_the_same(composed: Composition, folder: Pa
         ReplayingAgent(instance.url, instance.api_key, device, recording),
         Client(instance.url, instance.api_key) as client,
     ):
-        spec = tiny_job.spec("", "")
-        spec["model"] = {"path": str(folder / "model")}
-        spec["data"] = {"path": str(folder / "rows.jsonl")}
-        job = client.wait(client.submit(parse_job(spec, folder).resolve(client)).id)
+        wanted = parse_job(job_spec(folder), folder).resolve(client)
+        job = client.wait(client.submit(wanted).id)
         assert (job.state, job.status_reason) == (JobState.SUCCEEDED, None)
         client.download(job.id, folder / "again")
     assert recording.num_left == 0

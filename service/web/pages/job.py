@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -48,8 +48,7 @@ def job_page(
     wanted: what somebody asked for in the form of other targets, with what was wrong about it.
     """
     with viewer.database.read() as session:
-        report = report_of(session, job_id)
-        files = files_of(list_artifacts(session, job_id), None)
+        parts = _live_parts(session, job_id)
         told = _log(session, job_id)
         wanted = wanted or wanted_of(session, job_id)
     return render(
@@ -57,14 +56,22 @@ def job_page(
         viewer,
         "job.html",
         status_code=422 if wanted.has_errors else 200,
-        report=report,
-        files=files,
         events=told,
         log_rows=LOG_ROWS,
-        may=_possible(report),
-        rows_shown=ROWS_SHOWN,
         wanted=wanted,
+        **parts,
     )
+
+
+def _live_parts(session: Session, job_id: str) -> dict[str, Any]:
+    """What `job_live.html` needs."""
+    report = report_of(session, job_id)
+    return {
+        "report": report,
+        "files": files_of(list_artifacts(session, job_id), None),
+        "may": _possible(report),
+        "rows_shown": ROWS_SHOWN,
+    }
 
 
 def _possible(report: JobReport) -> set[str]:
@@ -89,17 +96,8 @@ def _possible(report: JobReport) -> set[str]:
 def live(job_id: str, request: Request, viewer: JobsViewer) -> Response:
     """The parts of the page that change while the job runs."""
     with viewer.database.read() as session:
-        report = report_of(session, job_id)
-        files = files_of(list_artifacts(session, job_id), None)
-    return render(
-        request,
-        viewer,
-        "job_live.html",
-        report=report,
-        files=files,
-        may=_possible(report),
-        rows_shown=ROWS_SHOWN,
-    )
+        parts = _live_parts(session, job_id)
+    return render(request, viewer, "job_live.html", **parts)
 
 
 def _existing(job_id: str, viewer: JobsViewer) -> None:
@@ -121,8 +119,9 @@ async def events(
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**31)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Those after `after`, or after the last one that the browser has seen."""
-    start = after if last_event_id is None else last_event_id
-    async for event in stream_events(parts, viewer.caller, find_job, job_id, after=start):
+    async for event in stream_events(
+        parts, viewer.caller, find_job, job_id, after=after, last_event_id=last_event_id
+    ):
         yield event
 
 

@@ -11,7 +11,7 @@ from service.api import search_jobs
 from service.api.dependencies import Service
 from service.job_spec import JobSpec
 from service.problems import NotFound
-from service.schemas import Extension
+from service.schemas import MAX_GENERATIONS, Extension
 from service.web.pages.job import job_page
 from service.web.pages.retarget import read_wanted, spec_of
 from service.web.viewers import Form, JobsEditor
@@ -30,8 +30,8 @@ router = APIRouter(include_in_schema=False)
 def extend(job_id: str, parts: Service, viewer: JobsEditor, form: Form) -> Response:
     """A new job, which goes on where this one's search stopped."""
     given = form.get("generations", "")
-    if not given.isdecimal() or not 1 <= int(given) <= 1000:
-        raise InvalidInput("generations", f"must be from 1 to 1000, got {given!r}")
+    if not given.isdecimal() or not 1 <= int(given) <= MAX_GENERATIONS:
+        raise InvalidInput("generations", f"must be from 1 to {MAX_GENERATIONS}, got {given!r}")
     extension = Extension(generations=int(given))
     created = search_jobs.extend(job_id, extension, parts, viewer.caller)
     return _to(created.id)
