@@ -24,11 +24,9 @@ from service.job_spec import JobSpec
 from service.job_states import GOING
 from service.jobs import SEARCH
 from service.models import Event, Job, Upload
-from service.stages import TRAINED_STAGES
+from service.stages import STAGES, stages_of
 
 NUM_EARLIER = 10
-STAGES = ("prepare", "teacher", "supernet", "onboard", "search", "finish", "report")
-"""What a job that searches an earlier one's supernet leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +69,9 @@ class Scale:
         return work.get(stage, 1.0)
 
     @property
-    def stages(self) -> list[str]:
+    def stages(self) -> Sequence[str]:
         """That the job goes through."""
-        is_trained = self.spec.supernet_of is not None
-        return [stage for stage in STAGES if not (is_trained and stage in TRAINED_STAGES)]
+        return stages_of({"supernet_of": self.spec.supernet_of})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

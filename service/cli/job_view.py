@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress_bar import ProgressBar
@@ -14,7 +14,7 @@ from service.cli.front_chart import Mark, draw_front
 from service.cli.job_report import amount
 from service.cli.job_story import JobStory, TargetStory, quality_name, show_quality
 from service.schemas import Job, JobState
-from service.stages import STAGES, TRAINED_STAGES
+from service.stages import stages_of
 
 MAX_CHART_ROWS = 14
 BAR_WIDTH = 30
@@ -77,7 +77,7 @@ class JobView:
         seconds = self.story.clock.seconds(self._clock())
         lines = Text()
         room = width
-        for stage in self._names():
+        for stage in stages_of(self.job.spec):
             told = self._stage(stage, seconds.get(stage), is_ascii)
             if len(told) > room:
                 lines.append("\n")
@@ -93,10 +93,6 @@ class JobView:
         is_current = stage == self.story.clock.stage and not self.job.state.is_final
         mark, style = (going, "bold") if is_current else (done, "green")
         return Text(f"{mark} {stage} {duration(seconds)}", style=style)
-
-    def _names(self) -> Sequence[str]:
-        is_trained = self.job.spec.get("supernet_of") is not None
-        return [stage for stage in STAGES if not (is_trained and stage in TRAINED_STAGES)]
 
     def _bar(self) -> Table:
         progress = self.job.progress

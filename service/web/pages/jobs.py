@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 from search.errors import InvalidInput
 from service import jobs
 from service.api.feeds import cursor_after, read_cursor
-from service.estimates import STAGES
 from service.job_states import ACTIVE, TERMINAL
 from service.models import Event, Job
 from service.schemas import LABEL_KEY, JobState
+from service.stages import stages_of
 from service.web.rendering import render
 from service.web.viewers import JobsViewer
 
@@ -105,8 +105,13 @@ class JobLine:
         return STAGE_TITLES.get(self.job.stage or "", self.job.stage or "")
 
     @property
+    def stages(self) -> Sequence[str]:
+        return stages_of(self.job.spec)
+
+    @property
     def stage_number(self) -> int | None:
-        return STAGES.index(self.job.stage) + 1 if self.job.stage in STAGES else None
+        stage = self.job.stage
+        return self.stages.index(stage) + 1 if stage in self.stages else None
 
 
 @router.get("/jobs")
@@ -139,7 +144,6 @@ def list_all(request: Request, viewer: JobsViewer) -> Response:
         filters=filters,
         states=STATES,
         lines=lines,
-        num_stages=len(STAGES),
         older=older,
         newest=filters.query() if cursor else None,
         problem=problem,

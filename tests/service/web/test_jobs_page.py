@@ -70,6 +70,7 @@ def test_a_running_job_shows_its_stage_and_how_far_it_is(
     row = rows_of(page)[job_id]
     for told in ("reviews", "running", "training the supernet", "1,234 of 9,000 steps"):
         assert told in row
+    assert "4 of 7" in row
     assert "team=search" in row
     assert "open at most 2.50 ms p50 on this-cpu" in row
     assert "open at most 12.5 % of the unsearched p95 on pi-4" in row
