@@ -16,7 +16,7 @@ from service.reports.charts import Axis, Chart, Role, Series, rounded
 from service.reports.record import JobRecord
 from service.reports.schema import JobReport, TargetFound
 from service.reports.subnets import SubnetReport, subnet_report
-from service.reports.words import quality_axis
+from service.reports.words import quality_axis, targets_phrase
 
 FEWEST, MOST = 2, 6
 ROLES: tuple[Role, ...] = ("first", "second", "third", "fourth", "fifth", "sixth")
@@ -61,7 +61,7 @@ def _compared(session: Session, item: str) -> Compared:
     if subnet is None:
         title = name
     elif subnet.targets:
-        title = f"{name}: target {subnet.targets[0].index}"
+        title = f"{name}: {targets_phrase([target.index for target in subnet.targets])}"
     else:
         title = f"{name}: {fingerprint[:8]}"
     return Compared(item=item, title=title, report=report, subnet=subnet)

@@ -15,14 +15,21 @@ from markupsafe import Markup
 
 from service.reports.charts import Chart
 from service.reports.schema import JobReport
-from service.reports.words import QUALITY_WORDS, quality_text, source_word, times_text
+from service.reports.words import (
+    QUALITY_WORDS,
+    in_words,
+    quality_text,
+    source_word,
+    targets_phrase,
+    times_text,
+)
 from service.web.formats import FILTERS as FORMATS
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent.parent / "web" / "static"
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 STYLES = ("snugnet.css", "vendor/uPlot.min.css", "charts.css", "figures.css", "report.css")
-SCRIPTS = ("vendor/uPlot.iife.min.js", "charts.js")
+SCRIPTS = ("vendor/uPlot.iife.min.js", "chart-scales.js", "charts.js")
 
 
 def render_html(report: JobReport) -> str:
@@ -51,9 +58,11 @@ def metric_word(metric: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     **FORMATS,  # type: ignore[dict-item]
     "chart_data": chart_data,
+    "in_words": in_words,
     "metric_word": metric_word,
     "quality": quality_text,
     "source_word": source_word,
+    "targets_phrase": targets_phrase,
     "times": times_text,
 }
 """Those of every page, and what parts of a report need beside them."""

@@ -185,14 +185,14 @@ class JobRecord:
 METRICS = {"language-modelling": "log_likelihood", "sentence-embedding": "cosine"}
 
 
-def winners_of(session: Session, job_id: str) -> list[tuple[int, str]]:
-    """Index of each target that has a network, and the network's fingerprint."""
-    report = _report(session, job_id)
-    return [
-        (index, SubnetConfig.from_dict(target["subnet"]).fingerprint)
-        for index, target in enumerate((report or {}).get("targets", ()))
-        if target.get("subnet") is not None
-    ]
+def winners_of(session: Session, job_id: str) -> dict[str, list[int]]:
+    """By the fingerprint of each network that was delivered, the indices of its targets."""
+    found: dict[str, list[int]] = {}
+    for index, target in enumerate((_report(session, job_id) or {}).get("targets", ())):
+        if target.get("subnet") is not None:
+            fingerprint = SubnetConfig.from_dict(target["subnet"]).fingerprint
+            found.setdefault(fingerprint, []).append(index)
+    return found
 
 
 def _found(session: Session, job_id: str) -> list[Found]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from service.job_states import TERMINAL
 from service.reports.record import SEARCH, JobRecord
 from service.reports.schema import TargetFound
-from service.reports.words import quality_text
+from service.reports.words import in_words, quality_text
 from service.web.formats import as_duration, as_ms
 
 
@@ -20,7 +20,8 @@ def headline(record: JobRecord, targets: Sequence[TargetFound]) -> str:
         every = "Both" if len(targets) == 2 else f"All {len(targets)}"
         return f"{every} budgets are kept. The job took {took}."
     if job.state == "failed":
-        return f"The job failed: {job.reason_message or job.reason_code or 'no reason is known'}."
+        reason = in_words(job.reason_message or job.reason_code or "no reason is known")
+        return f"The job failed: {reason.rstrip('.')}."
     if job.state == "cancelled":
         return "The job was cancelled; what it had found by then is below."
     if job.state == "queued":

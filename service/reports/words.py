@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 from service.job_spec import TargetSpec
 from service.reports.charts import Axis
@@ -30,6 +32,20 @@ STAGE_WORDS = {
     "measure": "measured",
     "report": "test split",
 }
+
+
+FIELD_OF_TARGET = re.compile(r"targets\[(\d+)\](\.budget_(ms|ratio))?")
+
+
+def in_words(message: str) -> str:
+    """A sentence of the API's, which names fields of the job, as the pages call them."""
+    return FIELD_OF_TARGET.sub(r"target \1", message)
+
+
+def targets_phrase(indices: Sequence[int]) -> str:
+    """ "target 0", "targets 0 and 1", "targets 0, 1 and 2"."""
+    *before, last = (str(index) for index in indices)
+    return f"targets {', '.join(before)} and {last}" if before else f"target {last}"
 
 
 def quality_axis(metric: str) -> Axis:

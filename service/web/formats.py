@@ -15,12 +15,18 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 def as_time(at: float | None) -> Markup | str:
     """A `<time>` element, in UTC; a script tells the viewer's own zone."""
-    if at is None:
-        return NONE
+    return NONE if at is None else _time_element(at, "{0.day} {0:%b %Y, %H:%M} UTC")
+
+
+def as_moment(at: float | None) -> Markup | str:
+    """To the second, for what follows fast: "26 Nov, 12:04:31", in UTC."""
+    return NONE if at is None else _time_element(at, "{0.day} {0:%b, %H:%M:%S}")
+
+
+def _time_element(at: float, form: str) -> Markup:
     moment = datetime.fromtimestamp(at, UTC)
     machine = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-    shown = f"{moment.day} {moment:%b %Y, %H:%M} UTC"
-    return Markup('<time datetime="{}">{}</time>').format(machine, shown)
+    return Markup('<time datetime="{}">{}</time>').format(machine, form.format(moment))
 
 
 def as_ago(at: float | None) -> Markup | str:
@@ -101,6 +107,7 @@ def _largest(seconds: float) -> str:
 
 FILTERS = {
     "time": as_time,
+    "moment": as_moment,
     "ago": as_ago,
     "duration": as_duration,
     "ms": as_ms,

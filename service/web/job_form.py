@@ -31,6 +31,19 @@ TARGET = re.compile(r"targets\[([0-7])\]\.(.+)")
 BUDGETS = ("budget_ms", "budget_ratio")
 LISTS = ("exports",)
 
+LABELS = {
+    "name": "Name",
+    "task": "Task",
+    "model.upload": "Model",
+    "data.upload": "Data",
+    "data.text": "Texts",
+    "data.text_pair": "Second texts",
+    "data.label": "Labels",
+    "data.image": "Images",
+    "exports": "Formats beside ONNX",
+    "labels": "Labels",
+    MORE: "Anything else, as YAML",
+}
 SETTINGS: dict[str, dict[str, str]] = {
     "Search": {
         "space.preset": "Space of networks",
@@ -56,6 +69,12 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
 }
 """What has a field beside model, data and targets, under its heading."""
+TARGET_LABELS = {
+    "device": "Device",
+    "budget": "Latency at most",
+    "statistic": "Statistic",
+    "workload.runtime": "Runtime",
+}
 TARGET_SETTINGS = {
     "workload.batch_size": "Batch size",
     "workload.seq_len": "Tokens",
@@ -192,6 +211,16 @@ def as_curl(spec: JobSpec, url: str) -> str:
     )
 
 
+def label_of(name: str) -> str:
+    """What the form calls a field: "Target 0: Tokens"."""
+    target = TARGET.fullmatch(name)
+    if target is not None:
+        label = (TARGET_LABELS | TARGET_SETTINGS).get(target[2], target[2])
+        return f"Target {target[1]}: {label}"
+    known = [LABELS, *SETTINGS.values()]
+    return next((labels[name] for labels in known if name in labels), name)
+
+
 def settings(heading: str) -> list[Setting]:
     return [_setting(path, label) for path, label in SETTINGS[heading].items()]
 
@@ -229,9 +258,8 @@ def _field_at(model: type[BaseModel], path: str) -> FieldInfo:
 
 @cache
 def _own_fields() -> frozenset[str]:
-    settings_fields = {path for group in SETTINGS.values() for path in group}
-    data = {f"data.{name}" for name in ("upload", "text", "text_pair", "image", "label")}
-    return frozenset({"name", "task", "model.upload", *data, *settings_fields})
+    apart = {"labels", MORE, *LISTS}
+    return frozenset(LABELS.keys() - apart).union(*SETTINGS.values())
 
 
 def _put(content: dict[str, Any], path: str, value: Any) -> None:
@@ -297,8 +325,7 @@ def _place(error: InvalidInput, form: JobForm) -> str | None:
     found = TARGET.fullmatch(field)
     if found is not None and int(found[1]) < form.num_targets:
         path = "budget" if found[2] in BUDGETS else found[2]
-        known = {"budget", "device", "statistic", "workload.runtime", *TARGET_SETTINGS}
-        if path in known:
+        if path in TARGET_LABELS | TARGET_SETTINGS:
             return f"targets[{found[1]}].{path}"
     if field in _own_fields() or field == MORE:
         return field
@@ -317,6 +344,8 @@ def _reason(error: InvalidInput, form: JobForm) -> str:
     typed = form.value(place).strip()
     if place.endswith(".budget") and not typed:
         return "say how long an inference may take"
+    if place.endswith(".budget") and error.field.endswith(".budget_ratio"):
+        return "must be above 0 and at most 100 percent"
     if place.endswith(".upload") and not typed:
         return "choose one, or upload files"
     return error.reason

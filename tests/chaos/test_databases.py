@@ -69,9 +69,9 @@ def test_sqlite_locked_by_another_writer(open_site: OpenSite) -> None:
     job_ids = [site.submit("link", number=1, total=LINKS) for _ in range(2)]
     site.wait_for_step(job_ids[0])
     lock = threading.Thread(target=hold_lock, args=(site.folder / "snugnet.db",))
-    lock.start()
     read_meanwhile = 0
-    with site.http() as http:
+    with site.http() as http:  # before the lock: its key is written
+        lock.start()
         while lock.is_alive():
             assert http.get(f"/v1/search-jobs/{job_ids[0]}").status_code == 200
             read_meanwhile += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,8 +18,8 @@ from service.web.viewers import JobsViewer
 
 JOBS_OFFERED = 20
 
-Offer = tuple[Job, list[tuple[int, str]]]
-"""A search, and of each network that it delivered the target and the fingerprint."""
+Offer = tuple[Job, Mapping[str, Sequence[int]]]
+"""A search, and by the fingerprint of each network that it delivered the network's targets."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -62,7 +62,7 @@ def _values(offered: Sequence[Offer]) -> set[str]:
     return {
         value
         for job, winners in offered
-        for value in (job.id, *(f"{job.id}/{network}" for _, network in winners))
+        for value in (job.id, *(f"{job.id}/{network}" for network in winners))
     }
 
 

@@ -147,6 +147,8 @@ def _show(
         tasks=[Choice(value=task, label=as_words(task)) for task in get_args(TaskName)],
         formats=get_args(FormatName),
         headings=list(job_form.SETTINGS),
+        label_of=job_form.label_of,
+        target_labels=job_form.TARGET_LABELS,
         settings=job_form.settings,
         target_settings=job_form.target_settings,
         max_targets=job_form.MAX_TARGETS,
@@ -178,8 +180,9 @@ def _choices(viewer: Viewer) -> dict[str, Any]:
 
 def _written(request: Request, spec: JobSpec | None, errors: FormErrors | None) -> dict[str, Any]:
     url = str(request.base_url).rstrip("/")
+    missing = [*map(job_form.label_of, errors.by_field), *errors.other] if errors else []
     return {
         "as_yaml": job_form.as_yaml(spec) if spec is not None else "",
         "as_curl": job_form.as_curl(spec, url) if spec is not None else "",
-        "missing": [*errors.by_field, *errors.other] if errors is not None else [],
+        "missing": missing,
     }

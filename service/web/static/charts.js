@@ -1,5 +1,6 @@
 // Draws every <figure data-chart>: its data is the JSON beside it, which the table is made from too.
-// uPlot keeps axes, zoom and cursor; the marks are drawn here, since a chart has many x's.
+// uPlot keeps axes, zoom and cursor; the marks are drawn here, since a chart has many x's. What the
+// axes say and where they end is chart-scales.js's.
 "use strict";
 (() => {
   const SHAPES = { unsearched: "square", "unsearched-int8": "diamond", winner: "star", infeasible: "ring" };
@@ -9,80 +10,10 @@
   const MANY = 1500; // points of a chart, from which they are smaller and squares
   const FINGERPRINT = /^[0-9a-f]{16}$/;
   const NEAR = 28; // CSS pixels, within which a point is told of
+  const SLANT = 40; // degrees, of categories that have no room side by side
+  const ruler = document.createElement("canvas").getContext("2d");
 
-  const number = (value) => {
-    if (value === 0) return "0";
-    const size = Math.abs(value);
-    if (size >= 1e6 || size < 1e-4) return value.toExponential(1).replace("e+", "e");
-    return String(Number(value.toPrecision(4)));
-  };
-  const two = (n) => String(n).padStart(2, "0");
-  const show = (axis, value) => {
-    if (axis.categories && Number.isInteger(value) && axis.categories[value] !== undefined)
-      return axis.categories[value];
-    if (axis.form === "percent") return `${number(100 * value)} %`;
-    if (axis.form === "time") {
-      const at = new Date(1000 * value);
-      return `${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())} ${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
-    }
-    return axis.unit ? `${number(value)} ${axis.unit}` : number(value);
-  };
-  const title = (axis) => (axis.unit ? `${axis.label}, ${axis.unit}` : axis.label);
-
-  // --- ranges and ticks ---------------------------------------------------------------------
-
-  const valuesOf = (chart, axis) => {
-    const lists = chart.series.flatMap((s) => [s[axis], s[`${axis}_to`], ...(axis === "y" ? [s.low, s.high] : [])]);
-    const guides = (chart.guides || []).filter((g) => g.axis === axis).map((g) => g.value);
-    return [...lists, guides].flatMap((values) => values || []);
-  };
-
-  const rangeOf = (chart, name) => {
-    const axis = chart[name];
-    if (axis.categories) return [-0.6, axis.categories.length - 0.4];
-    let low = Infinity, high = -Infinity;
-    for (const value of valuesOf(chart, name)) {
-      if (axis.is_log && value <= 0) continue;
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-    if (low === 0 && high === 0) return [0, 1];
-    if (low > high) return axis.is_log ? [0.1, 10] : [0, 1];
-    if (axis.is_log) {
-      const room = Math.max((high / low) ** 0.06, 1.05);
-      return [low / room, high * room];
-    }
-    const room = 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
-    // Nothing is better than all of it: a perfect quality has no room above.
-    const top = axis.form === "percent" && high <= 1 && high > 0.5 ? Math.min(high + room, 1.015) : high + room;
-    const hasBars = chart.series.some((s) => s.mark === "bars");
-    if (axis.low !== undefined && axis.low !== null) return [axis.low, top];
-    if (name === "y" && hasBars) return [Math.min(low < 0 ? low - room : 0, 0), high > 0 ? top : 0];
-    return [low - room, top];
-  };
-
-  const linearTicks = (low, high, count) => {
-    const raw = (high - low) / Math.max(count, 1);
-    const power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((s) => s >= raw);
-    const found = [];
-    for (let i = Math.ceil(low / step); i * step <= high + 1e-9 * step; i++)
-      found.push(Number((i * step).toPrecision(12)));
-    return found;
-  };
-
-  const logTicks = (low, high, count) => {
-    if (high / low < 5) return linearTicks(low, high, count);
-    const found = [];
-    const decades = Math.log10(high / low);
-    const factors = decades > count ? [1] : decades * 3 > count ? [1, 3] : [1, 2, 5];
-    for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++)
-      for (const f of factors) {
-        const value = Number((f * 10 ** power).toPrecision(3));
-        if (value >= low && value <= high) found.push(value);
-      }
-    return found;
-  };
+  const { show, title, rangeOf, linearTicks, logTicks, clock } = window.snugnetScales;
 
   // --- one chart ----------------------------------------------------------------------------
 
@@ -181,24 +112,30 @@
         label: axis.categories ? undefined : title(axis),
         labelSize: axis.categories ? 0 : 22,
         labelGap: 0,
-        size: name === "x" ? (axis.categories ? 60 : 30) : 58,
+        size: name === "x" ? (axis.categories ? this.categoriesHeight() : 30) : 58,
         gap: 4,
         splits: places,
         filter: (u, splits) => splits,
         values: (u, splits) => splits.map((value) => this.tick(axis, bare, value)),
-        rotate: name === "x" && axis.categories && this.isNarrow() ? -30 : 0,
+        rotate: name === "x" && axis.categories && this.isNarrow() ? SLANT : 0,
       };
     }
 
     tick(axis, bare, value) {
       const [low, high] = this.ranges.x;
       if (axis.form !== "time" || high - low > 3600) return show(bare, value);
-      const at = new Date(1000 * value);
-      return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}:${two(at.getUTCSeconds())}`;
+      return clock(value);
     }
 
     isNarrow() {
       return this.plot.clientWidth < 110 * (this.chart.x.categories || []).length;
+    }
+
+    categoriesHeight() {
+      if (!this.isNarrow()) return 30;
+      ruler.font = this.font();
+      const longest = Math.max(...this.chart.x.categories.map((words) => ruler.measureText(words).width));
+      return Math.ceil(longest * Math.sin((SLANT * Math.PI) / 180)) + 24;
     }
 
     font() {
@@ -239,7 +176,9 @@
       shown.reverse(); // what comes first is on top
       shown.sort(([a], [b]) => (ON_TOP[a.role] || 0) - (ON_TOP[b.role] || 0));
       for (const [series, place] of shown) this.drawSeries(ctx, series, place);
-      for (const guide of this.chart.guides || []) this.nameGuide(ctx, guide);
+      this.named = [];
+      const inOrder = [...(this.chart.guides || [])].sort((a, b) => a.value - b.value);
+      for (const guide of inOrder) this.nameGuide(ctx, guide);
       ctx.restore();
     }
 
@@ -369,10 +308,12 @@
       ctx.font = `${11 * ratio}px ${getComputedStyle(this.figure).fontFamily}`;
       ctx.textBaseline = "bottom";
       if (guide.axis === "x") {
+        const { side, up } = this.freePlace(place, ctx.measureText(guide.label).width);
         ctx.save();
-        ctx.translate(place - 3 * ratio, bbox.top + bbox.height - 6 * ratio);
+        ctx.translate(place + 3 * side * ratio, bbox.top + bbox.height - up);
         ctx.rotate(-Math.PI / 2);
         ctx.textAlign = "left";
+        ctx.textBaseline = side < 0 ? "bottom" : "top";
         ctx.strokeText(guide.label, 0, 0);
         ctx.fillText(guide.label, 0, 0);
         ctx.restore();
@@ -385,6 +326,22 @@
         ctx.strokeText(guide.label, end, side);
         ctx.fillText(guide.label, end, side);
       }
+    }
+
+    // The name of an upright line stands left of it, or right of it where another line is close by,
+    // or else above the names that are there.
+    freePlace(place, length) {
+      const ratio = devicePixelRatio;
+      const lines = (this.chart.guides || [])
+        .filter((guide) => guide.axis === "x")
+        .map((guide) => this.u.valToPos(guide.value, "x", true) - place);
+      const isFree = (side) => !lines.some((away) => away * side > 0 && Math.abs(away) < 16 * ratio);
+      const side = isFree(-1) || !isFree(1) ? -1 : 1;
+      const middle = place + 9 * side * ratio;
+      const beside = this.named.filter((other) => Math.abs(other.middle - middle) < 14 * ratio);
+      const up = Math.max(6 * ratio, ...beside.map((other) => other.end + 10 * ratio));
+      this.named.push({ middle, end: up + length });
+      return { side, up };
     }
 
     // --- what is under the cursor -------------------------------------------------------------

@@ -119,9 +119,8 @@ function log(event) {
   const at = document.createElement("time");
   const moment = new Date(1000 * event.at);
   at.dateTime = moment.toISOString();
-  at.textContent = moment.toLocaleString("en-GB", {
-    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZone: "UTC",
-  }) + " UTC";
+  const day = moment.toLocaleString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+  at.textContent = `${day}, ${moment.toISOString().slice(11, 19)}`;
   const kind = document.createElement("span");
   kind.textContent = event.kind;
   if (event.level === "warning" || event.level === "error") {

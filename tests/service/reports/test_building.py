@@ -14,6 +14,7 @@ from service.job_spec import JobSpec
 from service.reports.html import render_html
 from service.reports.record import SEARCH
 from service.reports.schema import JobReport
+from service.reports.words import in_words
 from tests.service.reports.conftest import report_of
 from tests.service.reports.pages import Page
 from tests.workers.steps.conftest import OpenWorkshop, WholeJob, submitted
@@ -183,7 +184,9 @@ def test_a_job_whose_budget_nothing_can_keep_says_so(
     report = report_of(whole_job.workshop, job.id)
     assert report.state == "failed"
     assert job.reason_message is not None
-    assert job.reason_message in report.headline
+    assert in_words(job.reason_message) in report.headline
+    assert "targets[" in job.reason_message
+    assert "targets[" not in report.headline
     assert report.charts == []
     assert any("Give a larger budget" in note for note in report.notes)
     assert [stage.state for stage in report.stages][1:3] == ["failed", "not reached"]

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.reports.schema import JobReport
+from service.reports.words import targets_phrase
 from tests.service.web.browsing import text_of
 from tests.service.web.finished import (
     _one_thread,
@@ -29,7 +30,7 @@ def test_what_there_is_can_be_chosen(browser: TestClient, report: JobReport) -> 
     page = browser.get("/compare").text
     assert f'value="{report.id}"' in page
     for target in report.targets:
-        assert f'value="{report.id}/{target.fingerprint}"' in page
+        assert page.count(f'value="{report.id}/{target.fingerprint}"') == 1
 
 
 def test_a_search_and_its_network_stand_side_by_side(
@@ -40,10 +41,11 @@ def test_a_search_and_its_network_stand_side_by_side(
     assert "2 side by side" in page.text
     labels = {series["label"]: series for series in page.charts["compared"].data["series"]}
     name = report.name or report.id
-    assert set(labels) == {name, f"{name}: front", f"{name}: target 0"}
     # Both targets may have come to the same network.
-    own = [t.p50_ms for t in report.targets if t.fingerprint == target.fingerprint]
-    assert labels[f"{name}: target 0"]["x"] == pytest.approx(own, rel=1e-5)
+    own = [t for t in report.targets if t.fingerprint == target.fingerprint]
+    title = f"{name}: {targets_phrase([t.index for t in own])}"
+    assert set(labels) == {name, f"{name}: front", title}
+    assert labels[title]["x"] == pytest.approx([t.p50_ms for t in own], rel=1e-5)
     assert len(page.charts["compared"].rows) == sum(len(s["x"]) for s in labels.values())
 
 

@@ -62,5 +62,8 @@ def test_times_are_told_to_machines_too() -> None:
     assert formats.as_time(0.0) == (
         '<time datetime="1970-01-01T00:00:00Z">1 Jan 1970, 00:00 UTC</time>'
     )
+    assert formats.as_moment(45.0) == (
+        '<time datetime="1970-01-01T00:00:45Z">1 Jan, 00:00:45</time>'
+    )
     assert ">2 h ago<" in formats.as_ago(time.time() - 7200)
     assert ">just now<" in formats.as_ago(time.time() + 5)

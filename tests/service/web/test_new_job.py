@@ -112,8 +112,8 @@ def test_the_curl_command_makes_the_same_job(
 
 WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"targets[0].budget": ""}, "targets[0].budget", "how long an inference"),
-    ({"targets[0].budget": "abc"}, "targets[0].budget", "valid number"),
-    ({"targets[0].budget": "250"}, "targets[0].budget", "less than or equal to 1"),
+    ({"targets[0].budget": "abc"}, "targets[0].budget", "at most 100 percent"),
+    ({"targets[0].budget": "250"}, "targets[0].budget", "at most 100 percent"),
     ({"targets[0].budget": "-1", "targets[0].budget_unit": "ms"}, "targets[0].budget", "greater"),
     ({"targets[0].device": "toaster"}, "targets[0].device", "no device 'toaster'"),
     ({"targets[0].workload.seq_len": "x"}, "targets[0].workload.seq_len", "valid integer"),
@@ -158,7 +158,8 @@ def test_several_faults_are_told_at_once(browser: TestClient, fields: Fields) ->
     page = send(browser, {**fields, "targets[0].budget": "", "search.generations": "0"}).text
     assert error_of(page, "targets[0].budget")
     assert error_of(page, "search.generations")
-    assert 'href="#search.generations"' in page
+    assert '<a href="#search.generations">Generations</a>' in page
+    assert '<a href="#targets[0].budget">Target 0: Latency at most</a>' in page
 
 
 def test_targets_are_added_and_removed_with_all_that_was_typed(

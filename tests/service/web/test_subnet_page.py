@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from service.reports.html import chart_data
 from service.reports.schema import JobReport
 from service.reports.subnets import snippet_in
+from tests.service.reports.conftest import report_of
 from tests.service.web.browsing import text_of
 from tests.service.web.finished import (
     _one_thread,
@@ -101,3 +102,20 @@ def test_other_tenants_and_other_fingerprints_find_nothing(
 ) -> None:
     assert stranger.get(path_of(report)).status_code == 404
     assert browser.get(f"/jobs/{report.id}/subnets/0123456789abcdef").status_code == 404
+
+
+def test_a_network_of_two_targets_has_the_figures_of_each(
+    browser: TestClient, whole_job: WholeJob
+) -> None:
+    target = whole_job.spec["targets"][0]
+    spec = {**whole_job.spec, "supernet_of": whole_job.job.id, "targets": [target, target]}
+    job = whole_job.workshop.run(whole_job.workshop.submit(spec))
+    told = report_of(whole_job.workshop, job.id)
+    (network,) = {target.fingerprint for target in told.targets}
+    page = page_of(browser, f"/jobs/{job.id}/subnets/{network}")
+    assert "Targets 0 and 1" in page.text
+    for target in told.targets:
+        assert f"For target {target.index}: {target.asked.sentence}" in page.text
+        assert f"Target {target.index}: {target.sentence}" in page.text
+    offered = text_of(browser.get("/compare").text)
+    assert offered.count(f"network of targets 0 and 1 {network}") == 1
