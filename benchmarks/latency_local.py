@@ -28,7 +28,7 @@ from predictors.metrics import spearman, spearman_within
 from predictors.predictor import anchors_ratio
 from predictors.workload import Workload
 from search.space import SearchSpace, SubnetConfig
-from service.embedded import EmbeddedService
+from service.embedded.embedded import EmbeddedService
 
 DEVICE = "this-cpu"
 RUNTIMES = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32",)}

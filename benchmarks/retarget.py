@@ -26,9 +26,9 @@ import yaml
 from benchmarks.common import report_result
 from examples.movie_reviews import prepare
 from service.client import Client
-from service.embedded import EmbeddedService
-from service.instance import Instance
-from service.jobfile import parse_job
+from service.embedded.embedded import EmbeddedService
+from service.embedded.instance import Instance
+from service.jobs.jobfile import parse_job
 
 JOB = Path(prepare.__file__).parent / "job-small.yaml"
 DEVICE_TIMEOUT_S = 60.0

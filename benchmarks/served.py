@@ -20,15 +20,15 @@ from sqlalchemy import insert, make_url
 
 from benchmarks.uploaded import upload_small_job
 from predictors.probe import probe_device
-from service import migrate
-from service.auth import create_key
-from service.broker import find_server, server_command, socket_path, socket_url
-from service.db import Database
-from service.devices import register_device
-from service.ids import new_id
-from service.job_spec import JobSpec
-from service.models import Event, Job
-from service.tenancy import DEFAULT_TENANT
+from service.database import migrate
+from service.database.db import Database
+from service.database.ids import new_id
+from service.database.models import Event, Job
+from service.devices.devices import register_device
+from service.embedded.broker import find_server, server_command, socket_path, socket_url
+from service.jobs.job_spec import JobSpec
+from service.tenants.auth import create_key
+from service.tenants.tenancy import DEFAULT_TENANT
 
 Dialect = Literal["sqlite", "postgresql"]
 START_SECONDS = 60.0

@@ -28,7 +28,7 @@ from benchmarks.common import report_result
 from benchmarks.open_loop import Plan
 from benchmarks.served import TEAMS, Dialect, Served, served
 from benchmarks.worker_deaths import Embedded, embedded, idle_share, seconds_to_run_again
-from service.events import append_event
+from service.jobs.events import append_event
 
 WANTED = {
     "get_p99_ms": 25.0,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 
-from service import jobs, lifecycle
-from service.db import Database
-from service.embedded import EmbeddedService
+from service.database.db import Database
+from service.embedded.embedded import EmbeddedService
+from service.jobs import jobs, lifecycle
 from service.settings import Settings
-from service.step_types import NewStep, StepResult
-from service.tenancy import DEFAULT_TENANT
+from service.steps.step_types import NewStep, StepResult
+from service.tenants.tenancy import DEFAULT_TENANT
 from workers.context import JobContext
 
 STEP_SECONDS = 240.0

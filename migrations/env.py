@@ -1,12 +1,12 @@
-"""Alembic's entry: `service.migrate` hands a connection over; the alembic command has a URL."""
+"""Alembic's entry: `service.database.migrate` hands a connection over; the command has a URL."""
 
 from __future__ import annotations
 
 from alembic import context
 from sqlalchemy import Connection
 
-from service.migrate import migration_engine
-from service.models import Base
+from service.database.migrate import migration_engine
+from service.database.models import Base
 from service.settings import Settings
 
 

@@ -7,9 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from service.app import create_app
-from service.queue import InMemoryQueue
+from service.api.app import create_app
 from service.settings import Settings
+from service.steps.queue import InMemoryQueue
 
 
 def document() -> str:

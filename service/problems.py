@@ -17,10 +17,10 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from search.errors import InvalidInput, SnugnetError
-from service import metrics
 from service.schemas import FieldError, Problem
-from service.step_types import LeaseLost
+from service.steps.step_types import LeaseLost
 from service.store.protocol import BlobNotFound, StoreFull, StoreUnavailable
+from service.telemetry import metrics
 from service.validation import field_errors
 
 MEDIA_TYPE = "application/problem+json"

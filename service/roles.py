@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.step_kinds import QUEUES
+from service.steps.step_kinds import QUEUES
 
 METRICS_PORT_VARIABLE = "SNUGNET_METRICS_PORT"
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -20,10 +20,6 @@ from service.validation import WrongField, dotted
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# No leading slash or dot: a name that is safe to store and to show.
-# Images that a listing names may stand in folders below it.
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}"
-FileName = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART}){{0,3}}$")]
 
 LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./\-]{0,62}")
 MAX_LABELS = 16
@@ -31,9 +27,6 @@ LabelKey = Annotated[str, StringConstraints(pattern=rf"^{LABEL_KEY.pattern}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=200)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
 
-MAX_FILE_BYTES = 8 * 1024**3
-MAX_UPLOAD_FILES = 10_001
-"""Of a listing and its images; a model has far fewer."""
 MAX_GENERATIONS = 1000
 
 
@@ -286,173 +279,6 @@ class ArtifactPage(Answer):
 class FieldError(Answer):
     field: str
     reason: str
-
-
-# --- uploads -------------------------------------------------------------------------------
-
-
-class UploadFile(Strict):
-    name: FileName
-    size_bytes: int = Field(ge=0, le=MAX_FILE_BYTES)
-    sha256: Sha256
-
-
-RepoName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?$")
-]
-Revision = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][\w\-]*([./][\w\-]+)*$", max_length=200)
-]
-
-
-class HubSource(Strict):
-    """What a public hub has."""
-
-    repo: RepoName
-    """As `org/name`."""
-
-    revision: Revision = "main"
-    """A commit; of a branch or a tag, the commit that it points to when it is looked up."""
-
-    file: FileName | None = None
-    """Of data: the one file that is taken, by its path in the repository."""
-
-
-class NewUpload(DataColumns):
-    kind: Literal["model", "teacher", "dataset", "unlabelled"]
-    """A model to compress, a teacher (which may be a network that a job delivered), labelled data,
-    or rows without labels."""
-
-    files: list[UploadFile] = Field(default_factory=list, max_length=MAX_UPLOAD_FILES)
-    """What is going to be sent. Either this or `hub`."""
-
-    hub: HubSource | None = None
-    """What the server is to fetch, where `server-info` says that it may."""
-
-    task: TaskName = "text-classification"
-    """Of all but a model: what it is to be read for, or to teach. Columns are those of data."""
-
-    @model_validator(mode="after")
-    def _comes_from_somewhere(self) -> Self:
-        if bool(self.files) == (self.hub is not None):
-            raise WrongField("files", "give exactly one of files and hub")
-        is_data = self.kind in ("dataset", "unlabelled")
-        if self.hub is not None and is_data != (self.hub.file is not None):
-            reason = (
-                "must name a file" if is_data else "is for data; of a model all files are taken"
-            )
-            raise WrongField("hub.file", reason)
-        return self
-
-    @model_validator(mode="after")
-    def _names_each_file_once(self) -> Self:
-        names = [file.name for file in self.files]
-        if len(set(names)) < len(names):
-            raise WrongField("files", "each name may be given only once")
-        return self
-
-
-class Upload(Answer):
-    id: str
-    kind: str
-    state: str
-    """open, fetching, checking, ready, failed."""
-
-    files: list[dict[str, Any]] = []
-    """Name, size_bytes, sha256 and `received` of each file; of one that arrives in chunks,
-    `chunks_received` too, the indices of those that are there."""
-
-    chunk_bytes: int = 8 * 1024**2
-    """Of every chunk of a file but the last."""
-
-    summary: dict[str, Any] | None = None
-    error: FieldError | None = None
-    """Why it failed."""
-
-    hub: dict[str, Any] | None = None
-    """Where it is fetched from; `commit` as soon as it is known."""
-
-    progress: JobProgress | None = None
-    """Of fetching."""
-
-    created_at: float
-
-
-# --- webhooks ------------------------------------------------------------------------------
-
-WEBHOOK_KINDS = (
-    "job.queued",
-    "job.running",
-    "job.paused",
-    "job.cancelled",
-    "job.failed",
-    "job.succeeded",
-)
-WebhookKind = Literal[
-    "job.queued", "job.running", "job.paused", "job.cancelled", "job.failed", "job.succeeded"
-]
-WebhookKinds = Annotated[list[WebhookKind], Field(min_length=1, max_length=len(WEBHOOK_KINDS))]
-
-
-class NewWebhook(Strict):
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-    """Where messages are POSTed to, by https; its host must have public addresses alone."""
-
-    kinds: WebhookKinds | None = None
-    """What it is told; everything where nothing is named."""
-
-    job_id: Name | None = None
-    """Of this job alone."""
-
-
-class WebhookChange(Strict):
-    """None leaves it as it is."""
-
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
-    kinds: WebhookKinds | None = None
-    is_active: bool | None = None
-
-
-class Webhook(Answer):
-    id: str
-    url: str
-    kinds: list[str]
-    job_id: str | None
-    is_active: bool
-    created_at: float
-
-
-class WebhookWithSecret(Webhook):
-    secret: str
-    """`whsec_...`, shown this once; messages are signed with it as Standard Webhooks says."""
-
-
-class WebhookPage(Answer):
-    items: list[Webhook]
-
-
-class Delivery(Answer):
-    """A message; its id is the `webhook-id` of every attempt."""
-
-    id: str
-    kind: str
-    payload: dict[str, Any]
-    state: str
-    """pending, delivered, failed."""
-
-    num_attempts: int
-    next_attempt_at: float
-    status: int | None
-    """Of the last answer."""
-
-    error: str | None
-    created_at: float
-    finished_at: float | None
-
-
-class DeliveryPage(Answer):
-    items: list[Delivery]
-    next_cursor: str | None = None
 
 
 # --- the audit log -------------------------------------------------------------------------

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import gc
 import socket
 from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 
-from service import logs, tracing
+from service.api.app import create_app
 from service.api.dependencies import Parts
-from service.app import create_app
 from service.settings import Settings
+from service.telemetry import logs, tracing
 
 GRACE_SECONDS = 10
 TICK_SECONDS = 1.0
@@ -57,6 +58,7 @@ def serve(settings: Settings, *, host: str, port: int, fd: int | None = None) ->
     _keep_few_arenas()
     tracing.configure("api")
     app = create_app(settings)
+    _spare_what_stays()
     config = uvicorn.Config(
         app,
         host=host,
@@ -81,6 +83,13 @@ def _keep_few_arenas() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 2)
+
+
+def _spare_what_stays() -> None:
+    """What was loaded by now stays for good. Looking through it for garbage once in a while would
+    hold up every request for 130 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from service import migrate
-from service.db import Database
-from service.logs import OWN_LOGGERS
+from service.database import migrate
+from service.database.db import Database
 from service.settings import Settings
 from service.store.filesystem import FilesystemStore
-from service.tenancy import DEFAULT_TENANT
+from service.telemetry.logs import OWN_LOGGERS
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests import s3_server
 from tests.s3_server import S3Server
 

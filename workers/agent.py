@@ -30,10 +30,10 @@ from predictors.protocol import MeasuringAborted
 from predictors.runtimes.base import LoadingFailed, RuntimeMissing
 from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput, SnugnetError
-from service import logs, tracing
 from service.client import ApiError, Client, Conflict, NotAllowed, Rejected, Unreachable
-from service.device_schemas import ClaimedMeasurementJob
-from service.ids import new_id
+from service.database.ids import new_id
+from service.devices.device_schemas import ClaimedMeasurementJob
+from service.telemetry import logs, tracing
 from workers.agent_state import default_state_dir, hold_identity
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from search.errors import InvalidInput, SnugnetError
-from service.ids import new_id
+from service.database.ids import new_id
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}")
 AGENT_ID = re.compile(r"[A-Za-z0-9_\-]{8,80}")

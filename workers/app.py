@@ -22,12 +22,13 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import Celery, Task, signals
 from sqlalchemy import select
 
-from service import logs, metrics, metrics_server, outbox, steps, tracing
-from service.db import Database
-from service.logs import log_context
-from service.models import Step
-from service.queue import RUN_STEP, CeleryQueue, worker_config
+from service.database.db import Database
+from service.database.models import Step
 from service.settings import Settings
+from service.steps import outbox, steps
+from service.steps.queue import RUN_STEP, CeleryQueue, worker_config
+from service.telemetry import logs, metrics, metrics_server, tracing
+from service.telemetry.logs import log_context
 from workers import messages
 from workers.owners import Owner
 from workers.runner import StepRunner, sweep_scratch

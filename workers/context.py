@@ -20,32 +20,27 @@ from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
 from search.errors import InvalidInput
 from search.shape import ModelShape
-from service import (
-    blobs,
-    evaluations,
-    measurement_jobs,
-    measurements,
-    metrics,
-    predictor_store,
-    steps,
-    warm_start,
-)
-from service.db import Database
-from service.device_schemas import OnboardingSpec
-from service.devices import DeviceInfo, find_device
-from service.evaluations import Evaluation
-from service.events import append_event
-from service.job_spec import JobSpec
-from service.job_states import TERMINAL
-from service.jobs import get_job
-from service.models import Job
+from service.artifacts import blobs
+from service.artifacts.signing_keys import sign_content
+from service.database.db import Database
+from service.database.models import Job
+from service.devices import measurement_jobs, measurements, predictor_store
+from service.devices.device_schemas import OnboardingSpec
+from service.devices.devices import DeviceInfo, find_device
+from service.jobs import evaluations, warm_start
+from service.jobs.evaluations import Evaluation
+from service.jobs.events import append_event
+from service.jobs.job_spec import JobSpec
+from service.jobs.job_states import TERMINAL
+from service.jobs.jobs import get_job
 from service.settings import Settings
-from service.signing_keys import sign_content
-from service.step_types import StepLease
+from service.steps import steps
+from service.steps.step_types import StepLease
 from service.store.digest import digest_of
 from service.store.protocol import ArtifactStore
 from service.store.space import check_room
-from service.uploads import files_of
+from service.telemetry import metrics
+from service.uploads.uploads import files_of
 from workers.heartbeat import Abort, AbortReason
 
 PROGRESS_INTERVAL_SECONDS = 0.5

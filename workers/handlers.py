@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 
-from service.step_types import StepResult
+from service.steps.step_types import StepResult
 from workers.context import JobContext
 
 Handler = Callable[[JobContext], StepResult]

@@ -11,10 +11,10 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import steps
-from service.db import Database
+from service.database.db import Database
 from service.settings import Settings
-from service.step_types import StepLease
+from service.steps import steps
+from service.steps.step_types import StepLease
 
 logger = logging.getLogger(__name__)
 

@@ -16,17 +16,18 @@ from typing import Any
 from sqlalchemy import select
 
 from search.errors import SnugnetError
-from service import metrics, outbox, steps, tracing
-from service.db import Database
-from service.logs import log_context
-from service.models import Step
-from service.queue import CeleryQueue, JobQueue
+from service.artifacts.signing_keys import prepare_signing_key
+from service.database.db import Database
+from service.database.models import Step
 from service.settings import Settings
-from service.signing_keys import prepare_signing_key
-from service.step_types import LeaseLost, StepFailed, StepLease
+from service.steps import outbox, steps
+from service.steps.queue import CeleryQueue, JobQueue
+from service.steps.step_types import LeaseLost, StepFailed, StepLease
 from service.store.opening import open_store
 from service.store.protocol import ArtifactStore, StoreUnavailable
 from service.store.space import free_bytes, is_full, mib
+from service.telemetry import metrics, tracing
+from service.telemetry.logs import log_context
 from workers.context import JobContext
 from workers.handlers import load_handler
 from workers.heartbeat import Abort, AbortReason, Heartbeat, StepAborted

@@ -22,8 +22,8 @@ from examples.movie_reviews.prepare import model_folder, prepare_data
 from service.cli.reports import write_report
 from service.cli.watching import watch_job
 from service.client import Client
-from service.embedded import EmbeddedService
-from service.jobfile import parse_job
+from service.embedded.embedded import EmbeddedService
+from service.jobs.jobfile import parse_job
 from service.schemas import Job, JobState
 
 HERE = Path(__file__).parent

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from service import agents, devices, measurement_jobs
 from service.api.dependencies import Agent, Caller, Service
 from service.api.devices import to_device
-from service.device_schemas import (
+from service.devices import agents, devices, measurement_jobs
+from service.devices.device_schemas import (
     AgentId,
     ClaimedMeasurementJob,
     Device,
@@ -19,7 +19,7 @@ from service.device_schemas import (
     MeasurementResult,
     NewDevice,
 )
-from service.measurements import CheckedResult
+from service.devices.measurements import CheckedResult
 
 router = APIRouter(prefix="/v1", tags=["agents"])
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service import blobs
 from service.api.content import blob_response
 from service.api.dependencies import ArtifactsReader, BlobsReader, Caller, Service
-from service.artifacts import get_artifact
-from service.models import ArtifactRow
+from service.artifacts import blobs
+from service.artifacts.artifacts import get_artifact
+from service.database.models import ArtifactRow
 from service.problems import NotFound, described
 from service.schemas import ArtifactDigests
 from service.store.digest import CHUNK_BYTES

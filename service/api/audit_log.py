@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service.api.dependencies import Admin
-from service.audit import list_calls
 from service.schemas import AuditedCall, AuditPage
+from service.tenants.audit import list_calls
 
 router = APIRouter(prefix="/v1/audit-log", tags=["audit log"])
 

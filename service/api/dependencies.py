@@ -14,24 +14,25 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service import auth, idempotency
-from service.audit import record_call
-from service.auth import KnownKey
-from service.checks.checker import Checker
-from service.db import Database
-from service.description import BEARER
-from service.event_watch import EventWatch
-from service.finish_times import FinishTimes
-from service.idempotency import Reservation
-from service.key_uses import KeyUses
-from service.limits import RateLimiter
-from service.metrics_database import DatabaseMetrics
-from service.notifier import Notifier
+from service.api import idempotency
+from service.api.description import BEARER
+from service.api.idempotency import Reservation
+from service.database.db import Database
+from service.jobs.event_watch import EventWatch
+from service.jobs.finish_times import FinishTimes
 from service.problems import InsufficientScope, Unauthenticated
-from service.queue import JobQueue
-from service.readiness import Readiness
 from service.settings import Settings
+from service.steps.notifier import Notifier
+from service.steps.queue import JobQueue
 from service.store.protocol import ArtifactStore
+from service.telemetry.metrics_database import DatabaseMetrics
+from service.telemetry.readiness import Readiness
+from service.tenants import auth
+from service.tenants.audit import record_call
+from service.tenants.auth import KnownKey
+from service.tenants.key_uses import KeyUses
+from service.tenants.limits import RateLimiter
+from service.uploads.checks.checker import Checker
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

@@ -9,12 +9,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service import devices, measurement_jobs, onboardings
 from service.api.dependencies import DevicesReader, DevicesWriter, Service
 from service.api.measurement_jobs import to_measurement_job
 from service.api.onboardings import to_onboarding
-from service.db import epoch_now
-from service.device_schemas import (
+from service.database.db import epoch_now
+from service.database.models import Device as DeviceRow
+from service.database.models import PredictorRow
+from service.devices import devices, measurement_jobs, onboardings
+from service.devices.device_schemas import (
     Device,
     DeviceChange,
     DevicePage,
@@ -23,8 +25,6 @@ from service.device_schemas import (
     Onboarding,
     OnboardingRequest,
 )
-from service.models import Device as DeviceRow
-from service.models import PredictorRow
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 

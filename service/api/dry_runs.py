@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service.api.dependencies import JobsWriter, Service
-from service.estimates import Scale, estimate
-from service.job_spec import JobSpec
+from service.jobs.estimates import Scale, estimate
+from service.jobs.job_spec import JobSpec
+from service.jobs.submission import Submission, check_exports, check_submission
 from service.schemas import DryRun, StageEstimate, TargetEstimate
-from service.submission import Submission, check_exports, check_submission
-from service.tenants import check_new_job
+from service.tenants.tenants import check_new_job
 
 router = APIRouter(prefix="/v1/search-jobs", tags=["search jobs"])
 

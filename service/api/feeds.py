@@ -16,9 +16,9 @@ from starlette.concurrency import run_in_threadpool
 
 from search.errors import InvalidInput
 from service.api.dependencies import Caller, Parts
-from service.events import list_events
-from service.job_states import TERMINAL
-from service.models import Job
+from service.database.models import Job
+from service.jobs.events import list_events
+from service.jobs.job_states import TERMINAL
 from service.schemas import Event, EventPage, JobState
 
 MAX_WAIT_SECONDS = 20.0

@@ -6,11 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Request, Response
 
-from service import metrics
 from service.api.dependencies import Service
-from service.metrics_access import is_allowed
 from service.problems import ProblemError, Unauthenticated
 from service.schemas import Health, ServerInfo
+from service.telemetry import metrics
+from service.telemetry.metrics_access import is_allowed
 
 router = APIRouter(tags=["server"])
 

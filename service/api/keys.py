@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service import auth
 from service.api.dependencies import Admin
-from service.device_schemas import ApiKey, ApiKeyPage, CreatedKey, NewKey
-from service.models import ApiKey as ApiKeyRow
+from service.database.models import ApiKey as ApiKeyRow
+from service.devices.device_schemas import ApiKey, ApiKeyPage, CreatedKey, NewKey
 from service.problems import NotFound
+from service.tenants import auth
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
 

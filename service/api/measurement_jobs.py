@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from service import measurement_jobs, measurements
 from service.api.dependencies import DevicesReader
-from service.device_schemas import MeasurementJob
-from service.models import MeasurementJob as MeasurementJobRow
+from service.database.models import MeasurementJob as MeasurementJobRow
+from service.devices import measurement_jobs, measurements
+from service.devices.device_schemas import MeasurementJob
 from service.problems import NotFound
 
 router = APIRouter(prefix="/v1/measurement-jobs", tags=["measurement jobs"])

@@ -7,16 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from predictors.workload import Workload
-from service import devices, measurements
 from service.api.dependencies import DevicesReader
 from service.api.feeds import cursor_after, read_cursor
-from service.device_schemas import (
+from service.database.models import MeasuringSession as MeasuringSessionRow
+from service.devices import devices, measurements
+from service.devices.device_schemas import (
     Measurement,
     MeasurementPage,
     MeasuringSession,
     MeasuringSessionPage,
 )
-from service.models import MeasuringSession as MeasuringSessionRow
 
 router = APIRouter(prefix="/v1/devices", tags=["measurements"])
 

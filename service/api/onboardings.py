@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
-from service import devices, jobs, lifecycle
 from service.api.dependencies import DevicesReader, DevicesWriter, Service
 from service.api.feeds import (
     MAX_WAIT_SECONDS,
@@ -19,9 +18,11 @@ from service.api.feeds import (
     wait_for_events,
 )
 from service.api.search_jobs import asked, progress_of, status_reason_of
-from service.device_schemas import Onboarding, OnboardingPage
-from service.job_states import TERMINAL
-from service.models import Job as JobRow
+from service.database.models import Job as JobRow
+from service.devices import devices
+from service.devices.device_schemas import Onboarding, OnboardingPage
+from service.jobs import jobs, lifecycle
+from service.jobs.job_states import TERMINAL
 from service.problems import NotFound
 from service.schemas import EventPage, JobState
 

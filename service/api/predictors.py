@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service import devices, predicting, predictor_store
 from service.api.dependencies import DevicesReader
-from service.device_schemas import (
+from service.devices import devices, predicting, predictor_store
+from service.devices.device_schemas import (
     PredictedPage,
     Prediction,
     Predictor,

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service import jobs, lifecycle
 from service.api.dependencies import Caller, JobsReader, JobsWriter, Parts, Service
 from service.api.etags import matches
 from service.api.feeds import (
@@ -21,11 +20,14 @@ from service.api.feeds import (
     stream_events,
     wait_for_events,
 )
-from service.artifacts import list_artifacts
-from service.evaluations import list_evaluations
-from service.job_spec import JobSpec
-from service.job_states import TERMINAL
-from service.models import Job as JobRow
+from service.artifacts.artifacts import list_artifacts
+from service.database.models import Job as JobRow
+from service.jobs import jobs, lifecycle
+from service.jobs.evaluations import list_evaluations
+from service.jobs.job_spec import JobSpec
+from service.jobs.job_states import TERMINAL
+from service.jobs.submission import check_exports, check_submission
+from service.jobs.warm_start import extended
 from service.problems import Conflict, NotFound, PreconditionFailed
 from service.schemas import (
     LABEL_KEY,
@@ -43,9 +45,7 @@ from service.schemas import (
     JobState,
     StatusReason,
 )
-from service.submission import check_exports, check_submission
-from service.tenants import check_new_job
-from service.warm_start import extended
+from service.tenants.tenants import check_new_job
 
 Find = Callable[[Session, str], JobRow]
 Ask = Callable[[Session, str], JobRow | None]

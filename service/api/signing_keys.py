@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service.api.dependencies import Service
+from service.artifacts.signing_keys import list_signing_keys
 from service.schemas import SigningKey, SigningKeyPage
-from service.signing_keys import list_signing_keys
 
 router = APIRouter(prefix="/v1/signing-keys", tags=["artifacts"])
 

@@ -12,15 +12,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from search.errors import InvalidInput
-from service import blobs, chunks, problems, uploads
+from service import problems
 from service.api.dependencies import Caller, Parts, Service, UploadsReader, UploadsWriter
-from service.checks import leases
-from service.models import Upload as UploadRow
-from service.models import UploadChunk, UploadFile
+from service.artifacts import blobs
+from service.database.models import Upload as UploadRow
+from service.database.models import UploadChunk, UploadFile
 from service.problems import Conflict, HubNotAllowed, ProblemError, TooLarge
-from service.schemas import NewUpload, Upload
 from service.store.digest import Digest, HashingWriter
-from service.tenants import check_bytes
+from service.tenants.tenants import check_bytes
+from service.uploads import chunks, uploads
+from service.uploads.checks import leases
+from service.uploads.upload_schemas import NewUpload, Upload
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service import webhooks
 from service.api.dependencies import JobsReader, JobsWriter, Service
 from service.api.feeds import cursor_after, read_cursor
-from service.models import Webhook as WebhookRow
-from service.outbox import nudge
-from service.schemas import (
+from service.database.models import Webhook as WebhookRow
+from service.steps.outbox import nudge
+from service.webhooks import webhooks
+from service.webhooks.webhook_schemas import (
     Delivery,
     DeliveryPage,
     NewWebhook,

@@ -10,7 +10,7 @@ import typer
 
 from search.errors import InvalidInput
 from service.client import Client, Unreachable
-from service.instance import DEFAULT_DATA_DIR, Instance
+from service.embedded.instance import DEFAULT_DATA_DIR, Instance
 from service.secret_values import read_secret
 
 KEY_VARIABLE = "SNUGNET_API_KEY"

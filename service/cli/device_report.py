@@ -13,7 +13,7 @@ import typer
 from search.errors import SnugnetError
 from service.cli.tables import make_table, print_facts, print_table, utc
 from service.client import Client
-from service.device_schemas import Device, MeasuringSession, Predictor
+from service.devices.device_schemas import Device, MeasuringSession, Predictor
 
 NUM_SESSIONS = 200  # of which the anchors are drawn
 NUM_SESSIONS_SHOWN = 10

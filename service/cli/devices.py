@@ -17,8 +17,8 @@ from service.cli.output import show as show_data
 from service.cli.tables import make_table, print_table
 from service.cli.watching import watch_onboarding
 from service.client import Client
-from service.device_schemas import Device, Onboarding
-from service.jobfile import read_mapping
+from service.devices.device_schemas import Device, Onboarding
+from service.jobs.jobfile import read_mapping
 from service.schemas import JobState
 
 DeviceArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of a device.")]

@@ -12,8 +12,8 @@ from service.cli.connection import KEY_VARIABLE, ApiKey, DataDir, Url
 from service.cli.errors import JOB_FAILED
 from service.cli.output import Format, Output, show
 from service.cli.tables import make_table, print_table
-from service.diagnosis import FAIL, OK, WARN, Check, examine
-from service.instance import DEFAULT_DATA_DIR
+from service.embedded.diagnosis import FAIL, OK, WARN, Check, examine
+from service.embedded.instance import DEFAULT_DATA_DIR
 from service.secret_values import read_secret
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "red"}

@@ -13,10 +13,10 @@ from service.cli.connection import DataDir
 from service.cli.output import Format, Output, show
 from service.cli.roles import server_settings
 from service.cli.tables import make_table, print_table
-from service.instance import DEFAULT_DATA_DIR
+from service.embedded.instance import DEFAULT_DATA_DIR
 
 if TYPE_CHECKING:
-    from service.gc import GcReport
+    from service.artifacts.gc import GcReport
 
 
 class NotCollected(SnugnetError):
@@ -33,8 +33,8 @@ def collect(
     """Delete files that nobody needs, as far as retention allows; run where the server's settings
     are. Beside a running service it does no harm."""
     settings = server_settings(data_dir=data_dir)
-    from service.db import Database
-    from service.gc import collect as collect_garbage
+    from service.artifacts.gc import collect as collect_garbage
+    from service.database.db import Database
     from service.store.opening import open_store
     from service.store.protocol import StoreUnavailable
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from service.cli.front_chart import Mark, draw_front
 from service.cli.job_report import amount
 from service.cli.job_story import JobStory, TargetStory, quality_name, show_quality
+from service.jobs.stages import stages_of
 from service.schemas import Job, JobState
-from service.stages import stages_of
 
 MAX_CHART_ROWS = 14
 BAR_WIDTH = 30

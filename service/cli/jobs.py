@@ -25,7 +25,7 @@ from service.cli.output import show as show_data
 from service.cli.tables import print_lines
 from service.cli.watching import watch_job
 from service.client import Client
-from service.jobfile import load_job_file
+from service.jobs.jobfile import load_job_file
 from service.schemas import Job, JobState
 
 MAX_PAGE = 500

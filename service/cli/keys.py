@@ -11,7 +11,7 @@ import typer
 from service.cli.connection import ApiKey, Url, connect
 from service.cli.output import Format, Output, show
 from service.cli.tables import make_table, print_table, utc
-from service.device_schemas import ApiKey as Key
+from service.devices.device_schemas import ApiKey as Key
 
 DAY_SECONDS = 86_400.0
 

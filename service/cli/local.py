@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from search.errors import InvalidInput
-from service import embedded
 from service.cli.connection import KEY_VARIABLE, DataDir, local_data_dir
 from service.cli.output import Format, Output, show, tell
-from service.instance import DEFAULT_DATA_DIR, Instance, make_data_dir
+from service.embedded import embedded
+from service.embedded.instance import DEFAULT_DATA_DIR, Instance, make_data_dir
 from service.secret_values import read_secret
 
 AGENT_MODULES = ("numpy", "onnx", "onnxruntime", "psutil")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from search.errors import InvalidInput, SnugnetError
-from service.embedded import SERVER_MODULES, NotStarted
+from service.embedded.embedded import SERVER_MODULES, NotStarted
 from service.roles import METRICS_PORT_VARIABLE, metrics_environment, worker_command
-from service.step_kinds import QUEUES
+from service.steps.step_kinds import QUEUES
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -56,7 +56,7 @@ def api(
 def dispatcher(metrics_port: MetricsPort = None) -> None:
     """Send wake-ups and webhooks, and heal what was lost; several may run."""
     settings = server_settings(metrics_port=metrics_port)
-    from service.dispatching import serve
+    from service.steps.dispatching import serve
 
     serve(settings)
 
@@ -65,7 +65,7 @@ def checker(metrics_port: MetricsPort = None) -> None:
     """Check uploads, and fetch those of a hub; several may run. The API then has
     SNUGNET_RUNS_CHECKS=false."""
     settings = server_settings(metrics_port=metrics_port)
-    from service.checks.serving import serve
+    from service.uploads.checks.serving import serve
 
     serve(settings)
 
@@ -104,9 +104,9 @@ def migrate(
 ) -> None:
     """Bring the database to the schema that this version needs."""
     settings = server_settings()
-    from service.auth import MEASURE, SCOPES
-    from service.bootstrap import write_key
-    from service.migrate import current_revision, newest_revision, upgrade
+    from service.database.migrate import current_revision, newest_revision, upgrade
+    from service.embedded.bootstrap import write_key
+    from service.tenants.auth import MEASURE, SCOPES
 
     if not check:
         upgrade(settings.database_url)

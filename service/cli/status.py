@@ -14,8 +14,8 @@ from service.cli.errors import NETWORK
 from service.cli.output import Format, Output, show
 from service.cli.tables import make_table, print_facts, print_table
 from service.client import Client
-from service.instance import DEFAULT_DATA_DIR, Instance, is_running
-from service.processes import processes_of
+from service.embedded.instance import DEFAULT_DATA_DIR, Instance, is_running
+from service.embedded.processes import processes_of
 
 GOING = ("queued", "running", "pausing", "paused", "cancelling")
 
@@ -62,9 +62,9 @@ def _ask(instance: Instance) -> dict[str, Any]:
 
 def _count(data_dir: Path) -> dict[str, dict[str, int]]:
     # The database is asked itself: where a service runs, there is what it takes.
-    from service.counts import jobs_by_state, open_steps_by_state
-    from service.db import Database
+    from service.database.db import Database
     from service.settings import Settings
+    from service.telemetry.counts import jobs_by_state, open_steps_by_state
 
     database = Database(Settings(data_dir=data_dir).database_url)
     try:

@@ -49,7 +49,7 @@ def create(
         max_bytes=max_bytes,
     )
     with _writing() as session:
-        from service.tenants import create_tenant, set_limits
+        from service.tenants.tenants import create_tenant, set_limits
 
         tenant = create_tenant(session, name)
         set_limits(session, tenant, limits)
@@ -60,7 +60,7 @@ def create(
 def list_all(output: Output = Format.TABLE) -> None:
     """List the tenants, their limits, and the bytes that they have."""
     with _writing() as session:
-        from service.tenants import bytes_of, list_tenants
+        from service.tenants.tenants import bytes_of, list_tenants
 
         found = [
             {
@@ -109,7 +109,7 @@ def set_limits_of(
         max_bytes=max_bytes,
     )
     with _writing() as session:
-        from service.tenants import find_tenant, set_limits
+        from service.tenants.tenants import find_tenant, set_limits
 
         set_limits(session, find_tenant(session, name), limits)
 
@@ -124,8 +124,8 @@ def key(
 ) -> None:
     """Make an API key of a tenant and print it, this once."""
     with _writing() as session:
-        from service.auth import SCOPES, create_key
-        from service.tenants import find_tenant
+        from service.tenants.auth import SCOPES, create_key
+        from service.tenants.tenants import find_tenant
 
         unknown = [asked for asked in scope or () if asked not in SCOPES]
         if unknown:
@@ -137,7 +137,7 @@ def key(
 @contextmanager
 def _writing() -> Iterator[Session]:
     settings = server_settings()
-    from service.db import Database
+    from service.database.db import Database
 
     database = Database(settings.database_url)
     try:

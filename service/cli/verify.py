@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from search.errors import InvalidInput
+from service.artifacts.signatures import read_public_key
+from service.artifacts.verifying import MANIFEST_FILE, Verification, verify_folder
 from service.cli.errors import JOB_FAILED
 from service.client import Client
-from service.signatures import read_public_key
-from service.verifying import MANIFEST_FILE, Verification, verify_folder
 
 
 def verify(

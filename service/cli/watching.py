@@ -17,7 +17,7 @@ from service.cli.job_report import amount
 from service.cli.job_story import JobStory
 from service.cli.job_view import JobView
 from service.client import Client
-from service.device_schemas import Onboarding
+from service.devices.device_schemas import Onboarding
 from service.schemas import Event, EventPage, Job, JobState
 
 # How old the job on a terminal may get; events arrive by themselves.

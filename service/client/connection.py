@@ -9,11 +9,11 @@ from typing import Any, NoReturn, TypeVar
 import httpx
 
 from search.errors import InvalidInput
-from service import tracing
 from service.client.calls import Call
 from service.client.downloads import Download
 from service.client.errors import Corrupted, Unreachable, error_of
 from service.client.retries import Outcome, RetryPolicy, Tries
+from service.telemetry import tracing
 
 T = TypeVar("T")
 

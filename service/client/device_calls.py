@@ -22,7 +22,7 @@ from service.client.calls import (
 )
 from service.client.events import PAGE_TIMEOUT_SECONDS, PATIENCE_SECONDS, Feed, page_params
 from service.client.plans import Plan, ask
-from service.device_schemas import (
+from service.devices.device_schemas import (
     ClaimedMeasurementJob,
     Device,
     DevicePage,

@@ -9,7 +9,7 @@ from typing import Any
 from service.client.calls import LONG_POLL_SECONDS, Call, delete, get, patch, path_of, post, reads
 from service.client.events import PAGE_TIMEOUT_SECONDS, PATIENCE_SECONDS, Feed, page_params
 from service.client.plans import Plan, ask
-from service.job_spec import JobSpec
+from service.jobs.job_spec import JobSpec
 from service.reports.schema import JobReport
 from service.schemas import (
     DryRun,

@@ -8,7 +8,7 @@ from typing import Any
 from service.client.calls import Call, get, nothing, path_of, post, reads
 from service.client.errors import ApiError, Unreachable
 from service.client.plans import Plan, ask
-from service.device_schemas import ApiKey, ApiKeyPage, CreatedKey
+from service.devices.device_schemas import ApiKey, ApiKeyPage, CreatedKey
 from service.schemas import AuditPage, ServerInfo, SigningKey, SigningKeyPage
 
 READY_TIMEOUT_SECONDS = 5.0

@@ -25,8 +25,8 @@ from service.client.calls import (
 from service.client.downloads import sha256_of
 from service.client.errors import ApiError, NotFound, Unreachable
 from service.client.plans import Plan, ask, work
-from service.model_files import MODEL_FILES, needed_files
-from service.schemas import Upload
+from service.uploads.model_files import MODEL_FILES, needed_files
+from service.uploads.upload_schemas import Upload
 
 SEND_TIMEOUT_SECONDS = 300.0
 DISCARD_TIMEOUT_SECONDS = 5.0

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.client.calls import Call, delete, get, patch, path_of, post, reads
-from service.schemas import Delivery, DeliveryPage, Webhook, WebhookPage, WebhookWithSecret
+from service.webhooks.webhook_schemas import (
+    Delivery,
+    DeliveryPage,
+    Webhook,
+    WebhookPage,
+    WebhookWithSecret,
+)
 
 
 def create_webhook(

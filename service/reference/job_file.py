@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service import jobfile
-from service.job_spec import JobSpec
+from service.jobs import jobfile
+from service.jobs.job_spec import JobSpec
 from service.reference.json_schema import Schemas, fields_of
 from service.reference.markdown import code, page, prose, table
 

@@ -1,5 +1,5 @@
-"""The metrics, from where they are made: counters in `service.metrics`; gauges by reading the
-source that reads the tables, since some of them are there only when the tables hold something."""
+"""The metrics, from where they are made: counters in `telemetry.metrics`; gauges by reading the
+source that reads the tables, since some are there only when the tables hold something."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from prometheus_client import Counter, Histogram
 
-from service import metrics, metrics_database
 from service.reference.markdown import code, page, table
+from service.telemetry import metrics, metrics_database
 
 INTRODUCTION = """\
 What `/metrics` answers, in Prometheus's text format;

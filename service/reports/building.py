@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from service.job_states import TERMINAL
-from service.models import ArtifactRow
+from service.database.models import ArtifactRow
+from service.jobs.job_states import TERMINAL
 from service.reports.architecture import architecture_of, read_subnet
 from service.reports.charts import Chart
 from service.reports.effects import effects_of, waterfalls

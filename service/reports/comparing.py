@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service import jobs
+from service.jobs import jobs
 from service.problems import NotFound
 from service.reports.building import build_report
 from service.reports.charts import Axis, Chart, Role, Series, rounded

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from search.shape import ModelShape
 from search.space import SubnetConfig
-from service.artifacts import list_artifacts
-from service.job_spec import JobSpec
-from service.models import ArtifactRow, EvaluationRow, Event, Job, MeasurementJob, Step
+from service.artifacts.artifacts import list_artifacts
+from service.database.models import ArtifactRow, EvaluationRow, Event, Job, MeasurementJob, Step
+from service.jobs.job_spec import JobSpec
 
 SEARCH, EARLIER = "search", "earlier"
 TOLD_KINDS = (

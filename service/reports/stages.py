@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.job_states import TERMINAL
-from service.models import Event
+from service.database.models import Event
+from service.jobs.job_states import TERMINAL
+from service.jobs.stages import STAGES
 from service.reports.record import JobRecord, StepTime
 from service.reports.schema import StageTime
-from service.stages import STAGES
 
 STAGE_OF_KIND = {
     "prepare": "prepare",

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from search.shape import ModelShape
 from search.space import SubnetConfig
-from service import predicting
-from service.device_schemas import PredictedLatency, Prediction
-from service.devices import find_device
-from service.job_spec import TargetSpec
-from service.models import EvaluationRow
+from service.database.models import EvaluationRow
+from service.devices import predicting
+from service.devices.device_schemas import PredictedLatency, Prediction
+from service.devices.devices import find_device
+from service.jobs.job_spec import TargetSpec
 from service.problems import NotFound, ProblemError
 from service.reports.architecture import PART_WORDS, architecture_of
 from service.reports.charts import Axis, Chart, Series, rounded

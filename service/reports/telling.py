@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.job_states import TERMINAL
+from service.jobs.job_states import TERMINAL
 from service.reports.record import SEARCH, JobRecord
 from service.reports.schema import TargetFound
 from service.reports.words import in_words, quality_text

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from service.job_spec import TargetSpec
+from service.jobs.job_spec import TargetSpec
 from service.reports.charts import Axis
 from service.web.formats import NONE, as_ms, as_percent
 

@@ -13,8 +13,8 @@ from predictors.rows import LatencyRow
 from predictors.workload import Workload
 from search.errors import InvalidInput
 from search.space import PRECISIONS
-from service.models import MeasuringSession
-from service.predictor_store import StoredPredictor
+from service.database.models import MeasuringSession
+from service.devices.predictor_store import StoredPredictor
 from service.reports.charts import Axis, Chart, Guide, Role, Series, rounded
 
 ROLES: tuple[Role, ...] = ("first", "second", "third", "fourth", "fifth", "sixth")

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from starlette.datastructures import QueryParams
 
 from search.errors import InvalidInput
-from service.job_spec import JobSpec, TargetSpec
+from service.jobs.job_spec import JobSpec, TargetSpec
 from service.validation import field_errors
 
 MAX_TARGETS = 8

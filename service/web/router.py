@@ -1,4 +1,4 @@
-"""The dashboard: all pages, and what they need, for `service.app`."""
+"""The dashboard: all pages, and what they need, for `service.api.app`."""
 
 from __future__ import annotations
 

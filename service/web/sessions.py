@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, bindparam, delete, or_, select
 from sqlalchemy.orm import Session
 
-from service.auth import LAST_USED_SECONDS, SCOPES, KnownKey
-from service.db import epoch_now
-from service.models import ApiKey, Tenant, WebSession
+from service.database.db import epoch_now
+from service.database.models import ApiKey, Tenant, WebSession
+from service.tenants.auth import LAST_USED_SECONDS, SCOPES, KnownKey
 
 SESSION_SECONDS = 7 * 86_400.0
 """After which everybody signs in anew."""

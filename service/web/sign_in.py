@@ -10,11 +10,11 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 
-from service import auth
 from service.api.dependencies import Parts, Service, address_of
-from service.audit import record_call
-from service.auth import KnownKey
 from service.problems import TooManyRequests
+from service.tenants import auth
+from service.tenants.audit import record_call
+from service.tenants.auth import KnownKey
 from service.web import sessions
 from service.web.protection import check_origin, read_form
 from service.web.rendering import render

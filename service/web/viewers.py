@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 
-from service import auth
 from service.api.dependencies import Caller, Parts, Service, address_of
-from service.db import Database
+from service.database.db import Database
 from service.problems import InsufficientScope, Unauthenticated
+from service.tenants import auth
 from service.web import sessions
 from service.web.protection import SAFE_METHODS, check_csrf_token, check_origin, read_form
 from service.web.sessions import KnownSession

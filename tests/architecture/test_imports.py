@@ -40,14 +40,14 @@ def modules_after(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.server"])
+@pytest.mark.parametrize("module", ["service.api.app", "service.server"])
 def test_the_api_loads_neither_torch_nor_optuna(module: str) -> None:
     heavy = {"torch", "optuna", "transformers", "onnxruntime", "safetensors", "workers"}
     assert not loaded_by(module) & heavy
 
 
 def test_the_api_loads_no_part_of_scipy_until_a_predictor_is_fitted() -> None:
-    assert not modules_after("service.app") & {"scipy.linalg", "scipy.optimize", "scipy.stats"}
+    assert not modules_after("service.api.app") & {"scipy.linalg", "scipy.optimize", "scipy.stats"}
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_the_api_loads_no_part_of_scipy_until_a_predictor_is_fitted() -> None:
         "service.client",
         "service.cli.program",
         "service.cli.verify",
-        "service.embedded",
-        "service.supervisor",
-        "service.verifying",
+        "service.embedded.embedded",
+        "service.embedded.supervisor",
+        "service.artifacts.verifying",
     ],
 )
 def test_the_client_loads_no_server_library(module: str) -> None:

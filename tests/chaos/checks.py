@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from sqlalchemy import func, select
 
-from service.db import Database
-from service.models import EvaluationRow, Event, Job, MeasurementJob, Step
+from service.database.db import Database
+from service.database.models import EvaluationRow, Event, Job, MeasurementJob, Step
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 

@@ -12,7 +12,7 @@ from typing import Self
 
 import psutil
 
-from service.child import die_with_parent
+from service.embedded.child import die_with_parent
 
 
 class Program:

@@ -16,15 +16,16 @@ import httpx
 import redis
 from sqlalchemy import select
 
-from service import broker, jobs
 from service.client import Client
-from service.db import Database
-from service.models import Job, Step
+from service.database.db import Database
+from service.database.models import Job, Step
+from service.embedded import broker
+from service.jobs import jobs
 from service.roles import PYTHON, worker_command
 from service.settings import Settings
-from service.step_kinds import QUEUES
-from service.step_types import NewStep
-from service.tenancy import DEFAULT_TENANT
+from service.steps.step_kinds import QUEUES
+from service.steps.step_types import NewStep
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.chaos.programs import Program
 from tests.chaos.steps import COPIES_VARIABLE
 from tests.search.model.folders import write_model

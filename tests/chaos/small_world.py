@@ -16,22 +16,22 @@ from typing import Any
 import httpx
 from sqlalchemy.orm import Session
 
-from service.artifacts import record_artifacts
-from service.auth import create_key, find_key
-from service.broker import find_server, server_command, socket_path, socket_url
+from service.artifacts.artifacts import record_artifacts
 from service.client import Client
-from service.db import Database
-from service.evaluations import Evaluation, record_evaluation
-from service.job_states import conclude_job
+from service.database.db import Database
+from service.embedded.broker import find_server, server_command, socket_path, socket_url
+from service.jobs.evaluations import Evaluation, record_evaluation
+from service.jobs.job_states import conclude_job
 from service.settings import Settings
-from service.step_types import NewArtifact
-from service.tenancy import DEFAULT_TENANT
-from service.uploads import files_of
+from service.steps.step_types import NewArtifact
+from service.tenants.auth import create_key, find_key
+from service.tenants.tenancy import DEFAULT_TENANT
+from service.uploads.uploads import files_of
+from tests.service.api.test_api_measurements import hand_in
+from tests.service.api.test_api_predictors import learn
 from tests.service.helpers import claim
 from tests.service.measuring import IDENTITY, SHAPE, subnet
 from tests.service.serving import upload_both
-from tests.service.test_api_measurements import hand_in
-from tests.service.test_api_predictors import learn
 
 PATIENCE_SECONDS = 60.0
 

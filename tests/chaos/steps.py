@@ -14,9 +14,9 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from service.evaluations import Evaluation
-from service.queue import CeleryQueue
-from service.step_types import NewArtifact, NewMeasurement, NewStep, StepResult
+from service.jobs.evaluations import Evaluation
+from service.steps.queue import CeleryQueue
+from service.steps.step_types import NewArtifact, NewMeasurement, NewStep, StepResult
 from tests.service.measuring import measuring_spec
 from tests.workers.small_steps import note
 from workers.context import JobContext

@@ -13,16 +13,16 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from service.db import epoch_now
-from service.events import append_event
-from service.models import IdempotencyKey, Job, OutboxRow
-from service.step_types import StepResult
+from service.database.db import epoch_now
+from service.database.models import IdempotencyKey, Job, OutboxRow
+from service.jobs.events import append_event
+from service.steps.step_types import StepResult
 from tests.chaos.checks import assert_sound
 from tests.chaos.conftest import OpenSite
 from tests.chaos.programs import Program
 from tests.chaos.site import PATIENCE_S, Site, post_until_answered
+from tests.service.api.test_api_event_streams import sent
 from tests.service.helpers import claimed, finish
-from tests.service.test_api_event_streams import sent
 from tests.workers.waiting import wait_until
 
 pytestmark = pytest.mark.chaos

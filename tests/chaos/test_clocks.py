@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Float, func, select
 
-from service.db import epoch_now
-from service.models import Base, Step
+from service.database.db import epoch_now
+from service.database.models import Base, Step
 from tests.chaos.checks import assert_sound
 from tests.chaos.conftest import OpenSite
 from tests.chaos.site import PATIENCE_S, Site

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 
-from service.events import append_event
-from service.models import Event
+from service.database.models import Event
+from service.jobs.events import append_event
 from tests.chaos.checks import assert_sound, num_evaluations
 from tests.chaos.conftest import OpenSite
 from tests.chaos.site import PATIENCE_S, Site

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from service.models import Event
+from service.database.models import Event
 from tests.chaos.checks import assert_sound, num_evaluations
 from tests.chaos.conftest import OpenSite
 from tests.chaos.site import PATIENCE_S, Site

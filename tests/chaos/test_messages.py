@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service import lifecycle
-from service.queue import RUN_STEP
+from service.jobs import lifecycle
+from service.steps.queue import RUN_STEP
 from tests.chaos.checks import assert_sound, num_evaluations
 from tests.chaos.conftest import OpenSite
 from tests.chaos.site import PATIENCE_S, Site

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from service.models import Step
-from service.step_types import MAX_ATTEMPTS
+from service.database.models import Step
+from service.steps.step_types import MAX_ATTEMPTS
 from tests.chaos.checks import assert_sound
 from tests.chaos.conftest import OpenSite
 from tests.chaos.site import Site
@@ -71,7 +71,7 @@ def test_a_step_that_does_not_listen_is_killed(open_site: OpenSite, tmp_path: Pa
     site = open_site(lease_seconds=60.0, step_limit_seconds=1.0)
     site.start_dispatcher()
     # A minute is given to a step that was told to stop; nobody wants to wait for that here.
-    hook = "import service.queue\nservice.queue.KILL_GRACE_SECONDS = 2.0\n"
+    hook = "import service.steps.queue\nservice.steps.queue.KILL_GRACE_SECONDS = 2.0\n"
     (tmp_path / "sitecustomize.py").write_text(hook)
     worker = site.start_worker(PYTHONPATH=str(tmp_path))
     job_id = site.submit("deaf")

@@ -22,7 +22,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from service.models import (
+from service.database.models import (
     ArtifactRow,
     BlobReference,
     EvaluationRow,

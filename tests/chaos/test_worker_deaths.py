@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.models import Step
+from service.database.models import Step
 from tests.chaos.checks import assert_sound, num_evaluations
 from tests.chaos.conftest import DIALECTS, OpenSite
 from tests.chaos.programs import Program

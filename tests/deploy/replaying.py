@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from service.client import Client
-from service.device_schemas import Device
+from service.devices.device_schemas import Device
 
 WAIT_S = 1.0
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from service import metrics
 from service.cli.program import app
-from service.db import Database
-from service.metrics_database import DatabaseMetrics
+from service.database.db import Database
 from service.roles import METRICS_PORT_VARIABLE
 from service.settings import PREFIX, Settings
-from service.step_kinds import QUEUES
+from service.steps.step_kinds import QUEUES
+from service.telemetry import metrics
+from service.telemetry.metrics_database import DatabaseMetrics
 from tests.deploy.compose import ROOT, is_ours, resolved, run_compose
 
 DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")

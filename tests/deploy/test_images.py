@@ -25,7 +25,12 @@ EXTRAS = PROJECT["optional-dependencies"]
 # What each image runs, and what it must do without.
 ROLES = {
     "api": (
-        ("service.server", "service.dispatching", "service.bootstrap", "service.cli.program"),
+        (
+            "service.server",
+            "service.steps.dispatching",
+            "service.embedded.bootstrap",
+            "service.cli.program",
+        ),
         ("torch", "optuna", "onnxruntime", "transformers", "safetensors", "openvino"),
     ),
     "worker": (("workers.app", "workers.handlers", "service.cli.program"), ("transformers",)),

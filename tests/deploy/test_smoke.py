@@ -25,17 +25,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy import create_engine, make_url, select, text
 
-from service import broker
+from service.artifacts.signatures import encode_public_key
+from service.artifacts.verifying import verify_folder
 from service.client import Client
-from service.db import Database
-from service.device_schemas import Device
-from service.embedded import EmbeddedService
-from service.jobfile import parse_job
-from service.models import Device as DeviceRow
-from service.models import Job, MeasurementJob
+from service.database.db import Database
+from service.database.models import Device as DeviceRow
+from service.database.models import Job, MeasurementJob
+from service.devices.device_schemas import Device
+from service.embedded import broker
+from service.embedded.embedded import EmbeddedService
+from service.jobs.jobfile import parse_job
 from service.schemas import JobState
-from service.signatures import encode_public_key
-from service.verifying import verify_folder
 from tests.deploy.collector import Collector, collecting
 from tests.deploy.compose import ROOT, resolved
 from tests.deploy.processes import Composition, free_port
@@ -43,7 +43,7 @@ from tests.deploy.replaying import Recording, ReplayingAgent
 from tests.s3_server import S3Server
 from tests.service import postgresql
 from tests.service.postgresql import EMPTY, PostgresqlServer
-from tests.service.test_metrics import parsed
+from tests.service.telemetry.test_metrics import parsed
 from tests.workers.steps import tiny_job
 
 pytestmark = pytest.mark.slow

@@ -19,15 +19,15 @@ import psutil
 import pytest
 
 from service.client import Client
-from service.db import Database
-from service.embedded import start, stop
-from service.instance import Instance, wait_until_free
-from service.jobfile import parse_job
+from service.database.db import Database
+from service.embedded.embedded import start, stop
+from service.embedded.instance import Instance, wait_until_free
+from service.jobs.jobfile import parse_job
 from service.schemas import JobState
 from service.settings import Settings
-from service.step_types import NewStep
+from service.steps.step_types import NewStep
 from service.store.filesystem import FilesystemStore
-from service.tenancy import DEFAULT_TENANT
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Workshop, comparable
 

@@ -13,7 +13,7 @@ import pytest
 
 from search.data.dataset import read_dataset
 from search.model.checkpoint import check_model_folder
-from service.jobfile import load_job_file
+from service.jobs.jobfile import load_job_file
 from tests.docs.blocks import ROOT, blocks_of
 
 MADE_HERE = ("digits", "source_code")

@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from service import jobs, steps
-from service.db import Database, epoch_now
-from service.devices import register_device
-from service.models import Device, Job, MeasurementJob, Step
-from service.step_types import NewMeasurement, NewStep, StepLease, StepResult
+from service.database.db import Database, epoch_now
+from service.database.models import Device, Job, MeasurementJob, Step
+from service.devices.devices import register_device
+from service.jobs import jobs
+from service.steps import steps
+from service.steps.step_types import NewMeasurement, NewStep, StepLease, StepResult
 from tests.service.measuring import IDENTITY, measuring_spec
 
 LEASE_SECONDS = 60.0

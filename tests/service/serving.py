@@ -14,14 +14,14 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.auth import create_key
+from service.api.app import create_app
 from service.client import Client
-from service.db import Database
-from service.devices import register_device
-from service.queue import InMemoryQueue, JobQueue
+from service.database.db import Database
+from service.devices.devices import register_device
 from service.settings import Settings
-from service.tenancy import DEFAULT_TENANT
+from service.steps.queue import InMemoryQueue, JobQueue
+from service.tenants.auth import create_key
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.search.model.folders import write_model
 from tests.service.measuring import IDENTITY
 

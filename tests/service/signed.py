@@ -9,8 +9,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from service.signatures import encode_public_key, sign
-from service.verifying import MANIFEST_FILE, SIGNATURE_FILE
+from service.artifacts.signatures import encode_public_key, sign
+from service.artifacts.verifying import MANIFEST_FILE, SIGNATURE_FILE
 
 FILES = {"config.json": b'{"a": 1}', "onnx/model.onnx": b"\x00weights\xff", "empty": b""}
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from service.db import Database
+from service.database.db import Database
 from service.schemas import Problem
 from tests.service.serving import app_of
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from predictors.key import PredictorKey, Quantity
-from service import evaluations, predictor_store
-from service.db import Database
-from service.devices import find_device, list_devices, register_device, touch_device
-from service.evaluations import Evaluation
+from service.database.db import Database
+from service.devices import predictor_store
+from service.devices.devices import find_device, list_devices, register_device, touch_device
+from service.jobs import evaluations
+from service.jobs.evaluations import Evaluation
 from tests.service.helpers import create_device, create_job
 from tests.service.measuring import IDENTITY
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from service import openapi
-from service.job_spec import JobSpec
-from service.metrics import exposition
+from service.jobs.job_spec import JobSpec
 from service.reference.markdown import prose, table
 from service.reference.pages import PAGES
 from service.settings import Settings
+from service.telemetry.metrics import exposition
 
 KEPT = Path(__file__).parents[2] / "docs" / "reference"
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.device_schemas import NewDevice
-from service.schemas import Job, JobState, NewUpload
+from service.devices.device_schemas import NewDevice
+from service.schemas import Job, JobState
+from service.uploads.upload_schemas import NewUpload
 
 
 @pytest.mark.parametrize(

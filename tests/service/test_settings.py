@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from search.errors import InvalidInput
-from service.ids import new_id
+from service.database.ids import new_id
 from service.settings import Settings
 
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 from sqlalchemy import update
 
 from search.errors import SnugnetError
-from service.db import Database
-from service.models import Device, MeasurementJob
+from service.database.db import Database
+from service.database.models import Device, MeasurementJob
 from tests.workers.agents import NAME
 from workers.agent import Agent
 

@@ -15,16 +15,16 @@ from typing import Any
 import uvicorn
 
 from predictors.spec import MeasuringSpec
-from service import measurement_jobs
-from service.app import create_app
-from service.auth import MEASURE, create_key
+from service.api.app import create_app
 from service.client import Client
-from service.db import Database
-from service.devices import find_device
-from service.models import MeasurementJob
-from service.queue import InMemoryQueue
+from service.database.db import Database
+from service.database.models import MeasurementJob
+from service.devices import measurement_jobs
+from service.devices.devices import find_device
 from service.settings import Settings
-from service.step_types import NewMeasurement
+from service.steps.queue import InMemoryQueue
+from service.steps.step_types import NewMeasurement
+from service.tenants.auth import MEASURE, create_key
 from tests.service.measuring import measuring_spec
 from tests.workers.waiting import wait_until
 

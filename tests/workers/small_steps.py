@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from service.evaluations import Evaluation
-from service.step_types import NewStep, StepResult
+from service.jobs.evaluations import Evaluation
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 
 HANDLERS = {

@@ -16,9 +16,10 @@ from predictors.runtimes.base import Network
 from predictors.runtimes.onnx_file import onnx_file
 from predictors.spec import MeasuringResult, NetworkSpec
 from search.space import SubnetConfig
-from service import blobs, measurement_jobs
-from service.db import Database
-from service.models import Device
+from service.artifacts import blobs
+from service.database.db import Database
+from service.database.models import Device
+from service.devices import measurement_jobs
 from service.settings import Settings
 from service.store.filesystem import FilesystemStore
 from tests.service.helpers import create_job

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from predictors.protocol import Measurer
-from service.auth import DEVICES_WRITE, create_key
 from service.client import Client
-from service.db import Database
+from service.database.db import Database
 from service.settings import Settings
+from service.tenants.auth import DEVICES_WRITE, create_key
 from tests.service.measuring import measuring_spec
 from tests.workers.agent_threads import Running
 from tests.workers.agents import (

@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-from service.auth import (
+from service.client import Client, Conflict, NotAllowed
+from service.database.db import Database
+from service.database.models import ApiKey
+from service.devices.devices import register_device
+from service.settings import Settings
+from service.tenants.auth import (
     ADMIN,
     DEVICES_WRITE,
     JOBS_WRITE,
@@ -21,11 +26,6 @@ from service.auth import (
     find_key,
     revoke_key,
 )
-from service.client import Client, Conflict, NotAllowed
-from service.db import Database
-from service.devices import register_device
-from service.models import ApiKey
-from service.settings import Settings
 from tests.service.measuring import IDENTITY, measuring_spec
 from tests.workers.agent_threads import Running, device_of, set_values
 from tests.workers.agents import (

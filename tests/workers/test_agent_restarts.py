@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from service.client import Client
-from service.db import Database
-from service.devices import rename_device
-from service.models import Device
+from service.database.db import Database
+from service.database.models import Device
+from service.devices.devices import rename_device
 from service.settings import Settings
 from tests.service.measuring import measuring_spec
 from tests.workers.agent_threads import Running, held

@@ -12,13 +12,13 @@ import pytest
 import redis
 from sqlalchemy import select, update
 
-from service import evaluations, events, jobs, lifecycle
-from service.db import Database
-from service.dispatcher import Dispatcher
-from service.models import Job, Step
-from service.queue import CeleryQueue
+from service.database.db import Database
+from service.database.models import Job, Step
+from service.jobs import evaluations, events, jobs, lifecycle
 from service.settings import Settings
-from service.step_types import MAX_ATTEMPTS, NewStep
+from service.steps.dispatcher import Dispatcher
+from service.steps.queue import CeleryQueue
+from service.steps.step_types import MAX_ATTEMPTS, NewStep
 from tests.workers.conftest import WorkerProcess
 from tests.workers.small_steps import read_log
 from tests.workers.waiting import wait_until

@@ -7,8 +7,8 @@ import signal
 
 import redis
 
-from service.queue import CeleryQueue
 from service.settings import Settings
+from service.steps.queue import CeleryQueue
 
 
 def test_a_stalled_broker_is_given_up_and_used_again_later(

@@ -12,11 +12,12 @@ from predictors.predictor import LatencyPredictor
 from predictors.rows import LatencyRow
 from predictors.spec import MeasuringSpec
 from search.errors import InvalidInput
-from service import events, measurement_jobs
-from service.db import Database
-from service.models import BlobReference, BlobRow
+from service.database.db import Database
+from service.database.models import BlobReference, BlobRow
+from service.devices import measurement_jobs
+from service.jobs import events
 from service.settings import Settings
-from service.step_types import LeaseLost, StepLease
+from service.steps.step_types import LeaseLost, StepLease
 from service.store.filesystem import FilesystemStore
 from service.store.protocol import BlobNotFound, StoreFull
 from tests.service.helpers import (

@@ -12,8 +12,8 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from service.queue import RUN_STEP, CeleryQueue
 from service.settings import Settings
+from service.steps.queue import RUN_STEP, CeleryQueue
 from workers.messages import NoMessage, StepRequest, TolerantChannel
 
 

@@ -16,9 +16,9 @@ import httpx
 import pytest
 import redis
 
-from service.db import Database
+from service.database.db import Database
 from service.settings import Settings
-from tests.service.test_metrics import parsed
+from tests.service.telemetry.test_metrics import parsed
 from tests.workers.conftest import REPOSITORY, environment_of
 from tests.workers.test_app import submit, wait_for_note, wait_for_state
 from tests.workers.waiting import wait_until

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from service import jobs
-from service.db import Database
-from service.dispatcher import Dispatcher
-from service.models import Job
-from service.queue import CeleryQueue
+from service.database.db import Database
+from service.database.models import Job
+from service.jobs import jobs
 from service.settings import Settings
-from service.step_types import NewStep
+from service.steps.dispatcher import Dispatcher
+from service.steps.queue import CeleryQueue
+from service.steps.step_types import NewStep
 from tests.workers.conftest import WorkerProcess
 from tests.workers.small_steps import read_log
 from tests.workers.waiting import wait_until

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import select, update
 
 from search.errors import BudgetUnreachable, InvalidInput
-from service import events, lifecycle
-from service.db import Database, epoch_now
-from service.models import Job, Step
-from service.queue import InMemoryQueue
+from service.database.db import Database, epoch_now
+from service.database.models import Job, Step
+from service.jobs import events, lifecycle
 from service.settings import Settings
-from service.step_types import NewArtifact, NewMeasurement, NewStep, StepFailed, StepResult
+from service.steps.queue import InMemoryQueue
+from service.steps.step_types import NewArtifact, NewMeasurement, NewStep, StepFailed, StepResult
 from service.store.filesystem import FilesystemStore
 from tests.service.helpers import create_device, create_job, job_of, measurement_of, steps_of
 from workers import handlers, runner

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import select
 
-from service.artifacts import list_artifacts
-from service.db import Database
-from service.models import Event
-from service.queue import InMemoryQueue
+from service.artifacts.artifacts import list_artifacts
+from service.database.db import Database
+from service.database.models import Event
 from service.settings import Settings
-from service.step_types import NewArtifact, NewStep, StepResult
+from service.steps.queue import InMemoryQueue
+from service.steps.step_types import NewArtifact, NewStep, StepResult
 from service.store.opening import open_store
 from service.store.protocol import StoreUnavailable
 from tests.s3_server import S3Server

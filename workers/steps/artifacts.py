@@ -18,7 +18,7 @@ from search.errors import InvalidInput
 from search.export.folder import MODEL_FILE, write_model
 from search.families.config import CONFIG_FILE
 from search.model.checkpoint import PREPROCESSOR_FILE, TOKENIZER_FILE, WEIGHTS_FILE
-from service.verifying import MANIFEST_FILE, SIGNATURE_FILE
+from service.artifacts.verifying import MANIFEST_FILE, SIGNATURE_FILE
 from workers.context import JobContext
 from workers.steps.card import Card
 from workers.steps.network import network_of, renumbered

@@ -7,7 +7,7 @@ same search finds when it counts operations and knows no device.
 from __future__ import annotations
 
 from search.baselines import uniform_networks
-from service.step_types import NewStep, StepResult
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Candidate, Evaluator
 from workers.steps.searching import GenerationRun, search_task

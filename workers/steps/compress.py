@@ -18,7 +18,7 @@ from search.compress.stages import apply_stage
 from search.compress.suitability import check_stored
 from search.errors import InvalidInput, TrainingDiverged
 from search.export.errors import ExportFailed
-from service.step_types import MAX_ATTEMPTS, NewStep, StepResult
+from service.steps.step_types import MAX_ATTEMPTS, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import set_threads
 from workers.steps.latencies import Latencies

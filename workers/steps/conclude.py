@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.step_types import StepFailed, StepResult
+from service.steps.step_types import StepFailed, StepResult
 from workers.context import JobContext
 
 

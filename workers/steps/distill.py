@@ -8,8 +8,8 @@ from search.compress.distill import Distillation
 from search.costs import flops
 from search.space import SubnetConfig
 from search.training.loop import save_weights
-from service.job_spec import TrainingSpec
-from service.step_types import NewStep, StepResult
+from service.jobs.job_spec import TrainingSpec
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, task_data
 from workers.steps.shortlist import next_target

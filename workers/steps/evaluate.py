@@ -5,7 +5,7 @@ What is left when the step's time is up is dealt out anew by the step that waits
 
 from __future__ import annotations
 
-from service.step_types import StepResult
+from service.steps.step_types import StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
 from workers.steps.searching import GenerationRun

@@ -18,7 +18,7 @@ from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
 from search.training.judging import Judged, in_fair_order, judge
 from search.training.together import by_beginning
-from service.evaluations import Evaluation
+from service.jobs.evaluations import Evaluation
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
 from workers.steps.energies import Energies

@@ -12,7 +12,7 @@ from search.export.errors import ExportFailed
 from search.export.formats import FORMATS, FormatName
 from search.export.writers import Exported, Subject, export
 from search.training.evaluate import few
-from service.step_types import NewStep, StepResult
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import set_threads
 from workers.steps.network import network_of, rows_for

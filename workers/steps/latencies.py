@@ -14,7 +14,7 @@ from predictors.predictor import Statistic
 from predictors.reach import check_reachable, fastest_ms, resolve_budget
 from predictors.workload_predictor import WorkloadPredictor
 from search.space import SearchSpace, SubnetConfig
-from service.job_spec import TargetSpec
+from service.jobs.job_spec import TargetSpec
 from workers.context import JobContext
 from workers.steps.state import State, Target
 

@@ -24,7 +24,7 @@ from predictors.workload import Workload
 from predictors.workload_predictor import WorkloadPredictor
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
-from service.step_types import NewMeasurement, NewStep
+from service.steps.step_types import NewMeasurement, NewStep
 from workers.context import JobContext
 
 BATCH_SIZE = 8  # further networks of a session, once the first has spanned the space

@@ -13,8 +13,8 @@ from predictors.spec import MeasuringResult
 from predictors.workload_predictor import WorkloadPredictor
 from search.compress.suitability import format_of
 from search.space import PRECISIONS, SearchSpace
-from service.job_spec import TargetSpec
-from service.step_types import NewMeasurement, NewStep, StepResult
+from service.jobs.job_spec import TargetSpec
+from service.steps.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import energies, learning
 from workers.steps.latencies import Latencies, resolve_targets

@@ -13,8 +13,8 @@ from predictors.spec import MeasuringResult
 from search.model.checkpoint import check_model_folder
 from search.shape import ModelShape
 from search.space import SearchSpace
-from service.step_types import NewMeasurement, NewStep, StepResult
-from service.workloads import workload_for
+from service.jobs.workloads import workload_for
+from service.steps.step_types import NewMeasurement, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps import learning
 from workers.steps.learning import Curriculum

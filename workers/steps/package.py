@@ -12,7 +12,7 @@ from search.export.package import export_onnx
 from search.export.parity import Parity, check_parity
 from search.space import SubnetConfig
 from search.training.evaluate import few, predict
-from service.step_types import NewMeasurement, NewStep, StepFailed, StepResult
+from service.steps.step_types import NewMeasurement, NewStep, StepFailed, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, set_threads
 from workers.steps.export import PARITY_ROWS, next_step

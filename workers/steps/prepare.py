@@ -28,9 +28,9 @@ from search.training.encoding import encode_splits
 from search.training.image_rows import ImageRows
 from search.training.precision import choose_precision
 from search.training.tasks import task_of
-from service.devices import DeviceInfo
-from service.profiles import profiles_of, space_of
-from service.step_types import StepResult
+from service.devices.devices import DeviceInfo
+from service.devices.profiles import profiles_of, space_of
+from service.steps.step_types import StepResult
 from workers.context import JobContext
 from workers.steps import onboard
 from workers.steps.sources import with_sources

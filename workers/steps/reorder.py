@@ -10,7 +10,7 @@ from search.training.evaluate import few, predict
 from search.training.loop import save_weights
 from search.training.order import BatchOrder
 from search.training.together import divergences
-from service.step_types import NewStep, StepResult
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads
 from workers.steps.state import State

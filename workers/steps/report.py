@@ -15,8 +15,8 @@ from search.space import SubnetConfig
 from search.training.confidence import interval
 from search.training.evaluate import quality_of
 from search.training.rows import Rows
-from service.evaluations import Evaluation
-from service.step_types import NewArtifact, NewStep, StepResult
+from service.jobs.evaluations import Evaluation
+from service.steps.step_types import NewArtifact, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.artifacts import ONNX_NAMES, target_files, versions
 from workers.steps.data import load_rows

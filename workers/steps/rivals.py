@@ -10,7 +10,7 @@ import numpy as np
 from search.halving import Rivals
 from search.objectives import Floats
 from search.space import SubnetConfig
-from service.evaluations import Evaluation
+from service.jobs.evaluations import Evaluation
 
 SCORES = "scores"
 """In the state of an evaluation, its score on the rows that candidates are compared on."""

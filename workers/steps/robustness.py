@@ -25,7 +25,7 @@ from search.robustness.sample import Sample
 from search.training.encoding import TextReader, load_tokenizer
 from search.training.evaluate import Network
 from search.training.image_rows import ImageRows
-from service.step_types import MAX_ATTEMPTS, NewStep, StepResult
+from service.steps.step_types import MAX_ATTEMPTS, NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_rows
 from workers.steps.state import State

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from search.pareto import Candidate, ParetoFront
 from search.space import SubnetConfig
-from service.evaluations import Evaluation
-from service.step_types import NewStep, StepResult
+from service.jobs.evaluations import Evaluation
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.evaluating import Evaluator
 from workers.steps.searching import EARLIER, SOURCE, GenerationRun, recall

@@ -26,8 +26,8 @@ from search.objectives import (
 )
 from search.samplers import SAMPLERS
 from search.space import SearchSpace, SubnetConfig
-from service.evaluations import Evaluation
-from service.step_types import NewStep
+from service.jobs.evaluations import Evaluation
+from service.steps.step_types import NewStep
 from workers.context import JobContext
 from workers.steps.evaluating import Candidate, Evaluator
 from workers.steps.state import State

@@ -13,8 +13,8 @@ from search.space import SubnetConfig
 from search.training.evaluate import Quality, evaluate_rows, quality_of
 from search.training.loop import save_weights
 from search.training.tasks import joined
-from service.evaluations import Evaluation
-from service.step_types import NewStep, StepResult
+from service.jobs.evaluations import Evaluation
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_network, load_rows, set_threads, task_data
 from workers.steps.latencies import Latencies

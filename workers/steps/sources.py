@@ -21,8 +21,8 @@ from search.shape import ModelShape
 from search.training.encoding import encode_unlabelled
 from search.training.rows import Rows, places_of_new
 from search.training.supernet import TargetOf
-from service.compress_spec import teacher_of
-from service.teaching import check_for_stages
+from service.jobs.compress_spec import teacher_of
+from service.jobs.teaching import check_for_stages
 from workers.context import JobContext
 from workers.steps.artifacts import reader_name
 from workers.steps.data import load_rows, outputs_on, task_data, teacher_outputs

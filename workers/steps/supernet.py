@@ -10,7 +10,7 @@ from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
 from search.training.sampling import SubnetSampler
 from search.training.supernet import freeze_words_, inplace_losses, supernet_losses
-from service.step_types import NewStep, StepResult
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.convergence import begin_convergence, follow_convergence
 from workers.steps.data import load_network, load_rows, teacher_outputs

@@ -10,7 +10,7 @@ from search.training.evaluate import evaluate
 from search.training.loop import TrainingRun, save_weights
 from search.training.optimizer import Schedule
 from search.training.supernet import finetuning_losses
-from service.step_types import NewStep, StepResult
+from service.steps.step_types import NewStep, StepResult
 from workers.context import JobContext
 from workers.steps.data import load_rows
 from workers.steps.state import State

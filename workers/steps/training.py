@@ -18,7 +18,7 @@ from search.training.optimizer import OptimizerSettings
 from search.training.order import BatchOrder
 from search.training.rows import Rows
 from search.training.sampling import Sampling
-from service.job_spec import TrainingSpec
+from service.jobs.job_spec import TrainingSpec
 from workers.context import JobContext
 from workers.steps.data import set_threads
 from workers.steps.state import Checkpoint, StageTraining, State

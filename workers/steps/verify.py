@@ -5,9 +5,9 @@ from __future__ import annotations
 from predictors.measurement import Measurement
 from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult
-from service import metrics
-from service.job_spec import TargetSpec
-from service.step_types import StepResult
+from service.jobs.job_spec import TargetSpec
+from service.steps.step_types import StepResult
+from service.telemetry import metrics
 from workers.context import JobContext
 from workers.steps import learning
 from workers.steps.export import next_step

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.content import blob_response
 from service.api.dependencies import Service
-from service.artifacts import get_artifact
+from service.artifacts.artifacts import get_artifact
 from service.problems import NotFound
 from service.web.viewers import ArtifactsViewer
 

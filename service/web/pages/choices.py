@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.models import Upload
+from service.database.models import Upload
 from service.web.formats import as_bytes, as_count
 
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service import jobs
-from service.models import Job
+from service.database.models import Job
+from service.jobs import jobs
 from service.reports.comparing import FEWEST, MOST, compare, compared_chart
 from service.reports.record import winners_of
 from service.web.rendering import render

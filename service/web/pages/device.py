@@ -13,16 +13,17 @@ from starlette.datastructures import QueryParams
 
 from predictors.workload import Workload
 from search.errors import InvalidInput
-from service import jobs, measurements
 from service.api import devices as devices_api
 from service.api import onboardings as onboardings_api
 from service.api.dependencies import Service
-from service.device_schemas import DeviceChange, Onboarding, OnboardingRequest
-from service.devices import get_device
-from service.models import MeasuringSession
-from service.predictor_store import StoredPredictor, list_predictors
+from service.database.models import MeasuringSession
+from service.devices import measurements
+from service.devices.device_schemas import DeviceChange, Onboarding, OnboardingRequest
+from service.devices.devices import get_device
+from service.devices.predictor_store import StoredPredictor, list_predictors
+from service.jobs import jobs
 from service.problems import Conflict
-from service.uploads import list_ready
+from service.uploads.uploads import list_ready
 from service.validation import field_errors
 from service.web.device_charts import (
     Learnt,

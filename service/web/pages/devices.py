@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from service.api.devices import to_device
-from service.devices import list_devices
+from service.devices.devices import list_devices
 from service.web.rendering import render
 from service.web.viewers import DevicesViewer
 

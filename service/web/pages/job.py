@@ -17,10 +17,10 @@ from service.api.dependencies import Service
 from service.api.feeds import stream_events
 from service.api.reports import html_response, report_of
 from service.api.search_jobs import find_job
-from service.artifacts import list_artifacts
-from service.job_states import ACTIVE, GOING, PAUSED, TERMINAL
-from service.lifecycle import RETRIABLE
-from service.models import Event
+from service.artifacts.artifacts import list_artifacts
+from service.database.models import Event
+from service.jobs.job_states import ACTIVE, GOING, PAUSED, TERMINAL
+from service.jobs.lifecycle import RETRIABLE
 from service.problems import NotFound
 from service.reports.building import files_of
 from service.reports.charts import Chart

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from search.errors import InvalidInput
-from service import lifecycle
 from service.api import search_jobs
 from service.api.dependencies import Service
-from service.job_spec import JobSpec
+from service.jobs import lifecycle
+from service.jobs.job_spec import JobSpec
 from service.problems import NotFound
 from service.schemas import MAX_GENERATIONS, Extension
 from service.web.pages.job import job_page

@@ -12,12 +12,12 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
-from service import jobs
 from service.api.feeds import cursor_after, read_cursor
-from service.job_states import ACTIVE, TERMINAL
-from service.models import Event, Job
+from service.database.models import Event, Job
+from service.jobs import jobs
+from service.jobs.job_states import ACTIVE, TERMINAL
+from service.jobs.stages import stages_of
 from service.schemas import LABEL_KEY, JobState
-from service.stages import stages_of
 from service.web.rendering import render
 from service.web.viewers import JobsViewer
 

@@ -15,16 +15,15 @@ from fastapi.responses import RedirectResponse
 
 from search.errors import InvalidInput
 from search.export.formats import FormatName
-from service import idempotency
-from service.api import dry_runs, search_jobs
+from service.api import dry_runs, idempotency, search_jobs
 from service.api.dependencies import Caller, Parts, Service
-from service.devices import is_online, list_devices
-from service.idempotency import AlreadyAnswered
-from service.job_spec import JobSpec
+from service.api.idempotency import AlreadyAnswered
+from service.devices.devices import is_online, list_devices
+from service.devices.profiles import AUTO
+from service.jobs.job_spec import JobSpec
 from service.problems import ProblemError
-from service.profiles import AUTO
 from service.schemas import DryRun, TaskName
-from service.uploads import list_ready, top_names
+from service.uploads.uploads import list_ready, top_names
 from service.web import job_form
 from service.web.formats import as_words
 from service.web.job_form import FormErrors, JobForm

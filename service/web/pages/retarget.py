@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
 from search.errors import InvalidInput
-from service import jobs
-from service.devices import list_devices
-from service.job_spec import JobSpec
+from service.devices.devices import list_devices
+from service.jobs import jobs
+from service.jobs.job_spec import JobSpec
 from service.problems import NotFound
 from service.validation import field_errors
 

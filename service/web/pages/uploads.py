@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from service.api import uploads
 from service.api.dependencies import Service
 from service.api.uploads import MAX_WAIT_SECONDS
-from service.schemas import NewUpload, Upload
+from service.uploads.upload_schemas import NewUpload, Upload
 from service.web.viewers import Uploader
 
 router = APIRouter(prefix="/uploads", include_in_schema=False)

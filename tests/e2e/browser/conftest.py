@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.client import Client
-from service.db import Database
-from service.embedded import EmbeddedService
-from service.instance import Instance
+from service.database.db import Database
+from service.embedded.embedded import EmbeddedService
+from service.embedded.instance import Instance
 from service.schemas import JobState
 from service.settings import Settings
 from tests.e2e.browser import chromium

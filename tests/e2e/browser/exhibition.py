@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.auth import create_key
-from service.db import Database
-from service.job_states import conclude_job
-from service.lifecycle import request_cancel
-from service.models import Tenant
-from service.tenancy import DEFAULT_TENANT
+from service.database.db import Database
+from service.database.models import Tenant
+from service.jobs.job_states import conclude_job
+from service.jobs.lifecycle import request_cancel
+from service.tenants.auth import create_key
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.e2e.browser.specimens import Row, Specimen, many_evaluations
 
 MANY = 10_000

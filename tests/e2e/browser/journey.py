@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import yaml
 
-from service.instance import Instance
+from service.embedded.instance import Instance
 from tests.e2e.browser.browsing import Tab, opened
 from tests.workers.steps import tiny_job
 

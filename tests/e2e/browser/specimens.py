@@ -14,10 +14,10 @@ from typing import Any, Self
 
 from sqlalchemy import insert, inspect, select
 
-from service.db import Database
-from service.ids import new_id
-from service.models import ArtifactRow, Base, EvaluationRow, Event, Job, Step
-from service.tenancy import DEFAULT_TENANT
+from service.database.db import Database
+from service.database.ids import new_id
+from service.database.models import ArtifactRow, Base, EvaluationRow, Event, Job, Step
+from service.tenants.tenancy import DEFAULT_TENANT
 
 Row = dict[str, Any]
 PREFIXES = {Job: "job", Step: "step", EvaluationRow: "eval", ArtifactRow: "art"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.client import Client
-from service.instance import Instance
+from service.embedded.instance import Instance
 from service.schemas import JobState
 from tests.e2e.browser.browsing import opened
 from tests.e2e.browser.exhibition import Exhibition

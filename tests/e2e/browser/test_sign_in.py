@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.instance import Instance
+from service.embedded.instance import Instance
 from tests.e2e.browser.browsing import opened
 
 if TYPE_CHECKING:

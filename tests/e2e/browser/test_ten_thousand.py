@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert
 
-from service.db import Database
-from service.events import append_event
-from service.ids import new_id
-from service.models import EvaluationRow
-from service.tenancy import DEFAULT_TENANT
+from service.database.db import Database
+from service.database.ids import new_id
+from service.database.models import EvaluationRow
+from service.jobs.events import append_event
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.e2e.browser.browsing import Tab, opened
 from tests.e2e.browser.exhibition import MANY
 from tests.e2e.browser.specimens import Specimen, event_of

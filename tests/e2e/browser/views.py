@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.instance import Instance
+from service.embedded.instance import Instance
 from tests.e2e.browser.exhibition import Exhibition
 
 if TYPE_CHECKING:

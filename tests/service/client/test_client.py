@@ -12,8 +12,8 @@ import pytest
 from search.errors import InvalidInput
 from service.client import AsyncClient, Client, sha256_of
 from service.client.client import Api
-from service.db import Database
-from service.evaluations import Evaluation, record_evaluation
+from service.database.db import Database
+from service.jobs.evaluations import Evaluation, record_evaluation
 from service.schemas import EventPage, Job, JobState
 from service.settings import Settings
 from tests.search.model.folders import write_model

@@ -15,14 +15,15 @@ from typing import Any
 import httpx
 import pytest
 
-from service import jobs, steps
 from service.client import Client, Unreachable
 from service.client.events import Feed
-from service.db import Database
-from service.events import append_event
+from service.database.db import Database
+from service.jobs import jobs
+from service.jobs.events import append_event
 from service.schemas import Event
 from service.settings import Settings
-from service.step_types import StepResult
+from service.steps import steps
+from service.steps.step_types import StepResult
 from tests.service.client.scripted import CUT, Answer, Call, answers, scripted
 from tests.service.helpers import claimed, create_job
 from tests.service.serving import listening, new_key

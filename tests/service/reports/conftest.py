@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.auth import create_key
-from service.queue import InMemoryQueue
+from service.api.app import create_app
 from service.reports.building import build_report
 from service.reports.record import JobRecord
 from service.reports.schema import JobReport
-from service.tenancy import DEFAULT_TENANT
+from service.steps.queue import InMemoryQueue
+from service.tenants.auth import create_key
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.service.helpers import job_of
 from tests.workers.steps.conftest import WholeJob, _one_thread, files, open_workshop, whole_job
 from tests.workers.steps.in_process import Workshop

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.cli.errors import NOT_FOUND
-from service.models import Tenant
+from service.database.models import Tenant
 from service.reports.schema import JobReport
 from service.settings import Settings
 from tests.service.commands import Cli

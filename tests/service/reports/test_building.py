@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from search.space import SubnetConfig
-from service import lifecycle
-from service.job_spec import JobSpec
+from service.jobs import lifecycle
+from service.jobs.job_spec import JobSpec
 from service.reports.html import render_html
 from service.reports.record import SEARCH
 from service.reports.schema import JobReport

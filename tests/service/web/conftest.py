@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from service.auth import create_key
-from service.db import Database
-from service.models import Tenant
+from service.database.db import Database
+from service.database.models import Tenant
+from service.tenants.auth import create_key
 from tests.service.web.browsing import signed_in
 
 OTHER = "ten_other"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from fastapi.testclient import TestClient
 
-from service.models import Tenant
-from service.tenancy import DEFAULT_TENANT
+from service.database.models import Tenant
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.service.reports.conftest import report, served
 from tests.service.reports.pages import Page
 from tests.service.web.browsing import signed_in

@@ -6,19 +6,19 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from service import measurement_jobs, measurements
-from service.auth import JOBS_READ, create_key
 from service.client import Client
-from service.db import Database, epoch_now
-from service.job_states import conclude_job
-from service.jobs import ONBOARDING, create_job
-from service.measurements import CheckedResult
-from service.models import Device, PredictorRow
-from service.step_types import NewMeasurement
+from service.database.db import Database, epoch_now
+from service.database.models import Device, PredictorRow
+from service.devices import measurement_jobs, measurements
+from service.devices.measurements import CheckedResult
+from service.jobs.job_states import conclude_job
+from service.jobs.jobs import ONBOARDING, create_job
+from service.steps.step_types import NewMeasurement
+from service.tenants.auth import JOBS_READ, create_key
 from tests.search.model.folders import write_model
+from tests.service.api.test_api_predictors import learn
 from tests.service.helpers import create_device
 from tests.service.measuring import answer, measuring_spec
-from tests.service.test_api_predictors import learn
 from tests.service.web.browsing import error_of, post, signed_in, text_of
 
 

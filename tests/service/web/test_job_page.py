@@ -12,9 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
-from service.events import append_event
-from service.jobs import create_job
-from service.models import EvaluationRow
+from service.database.models import EvaluationRow
+from service.jobs.events import append_event
+from service.jobs.jobs import create_job
 from service.reports.html import chart_data
 from service.reports.schema import JobReport
 from tests.service.helpers import job_of

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service import jobs
-from service.auth import JOBS_READ, create_key
-from service.db import Database
-from service.job_states import conclude_job
-from service.models import Job
+from service.database.db import Database
+from service.database.models import Job
+from service.jobs import jobs
+from service.jobs.job_states import conclude_job
+from service.tenants.auth import JOBS_READ, create_key
 from tests.service.web.browsing import signed_in, text_of
 from tests.service.web.conftest import OTHER
 

@@ -12,12 +12,12 @@ import yaml
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from service.auth import JOBS_READ, create_key
 from service.client import Client
-from service.db import Database
-from service.job_spec import JobSpec
-from service.models import AuditRow, Job
-from service.tenants import find_tenant, set_limits
+from service.database.db import Database
+from service.database.models import AuditRow, Job
+from service.jobs.job_spec import JobSpec
+from service.tenants.auth import JOBS_READ, create_key
+from service.tenants.tenants import find_tenant, set_limits
 from tests.service.serving import upload_both
 from tests.service.web.browsing import csrf_of, error_of, fields_of, signed_in, text_of
 

@@ -7,9 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from service import auth
-from service.db import Database, epoch_now
-from service.models import ApiKey, AuditRow, WebSession
+from service.database.db import Database, epoch_now
+from service.database.models import ApiKey, AuditRow, WebSession
+from service.tenants import auth
 from service.web import sessions
 from tests.service.serving import app_of
 from tests.service.web.browsing import browser_of, csrf_of, post, sign_in, signed_in, text_of

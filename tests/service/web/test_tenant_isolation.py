@@ -7,12 +7,12 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from service.artifacts import list_artifacts, record_artifacts
-from service.db import Database
-from service.devices import register_device
-from service.jobs import ONBOARDING, create_job
-from service.models import Job, Upload, UploadFile
-from service.step_types import NewArtifact
+from service.artifacts.artifacts import list_artifacts, record_artifacts
+from service.database.db import Database
+from service.database.models import Job, Upload, UploadFile
+from service.devices.devices import register_device
+from service.jobs.jobs import ONBOARDING, create_job
+from service.steps.step_types import NewArtifact
 from service.store.filesystem import FilesystemStore
 from service.web.protection import SAFE_METHODS, is_page
 from tests.service.measuring import IDENTITY

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from service.db import Database
-from service.models import Job, Step
+from service.database.db import Database
+from service.database.models import Job, Step
 from service.settings import Settings
-from service.step_types import NewStep
+from service.steps.step_types import NewStep
 from service.store.filesystem import FilesystemStore
-from service.tenancy import DEFAULT_TENANT
+from service.tenants.tenancy import DEFAULT_TENANT
 from tests.workers.steps import tiny_job
 from tests.workers.steps.in_process import Measure, Recorded, Workshop
 

@@ -13,23 +13,32 @@ from sqlalchemy import select
 from predictors.measuring import run_measuring_spec
 from predictors.probe import probe_device
 from predictors.spec import MeasuringSpec
-from service import jobs, measurement_jobs
-from service.artifacts import list_artifacts
-from service.checks.contents import reading_of, summary_of
-from service.checks.reading import read_here
-from service.db import Database
-from service.devices import find_device, register_device
-from service.evaluations import Evaluation, list_evaluations
-from service.events import list_events
-from service.job_spec import JobSpec
-from service.job_states import TERMINAL
-from service.models import ArtifactRow, Event, Job, MeasurementJob, Step, Upload, UploadFile
-from service.queue import InMemoryQueue
+from service.artifacts.artifacts import list_artifacts
+from service.database.db import Database
+from service.database.models import (
+    ArtifactRow,
+    Event,
+    Job,
+    MeasurementJob,
+    Step,
+    Upload,
+    UploadFile,
+)
+from service.devices import measurement_jobs
+from service.devices.devices import find_device, register_device
+from service.jobs import jobs
+from service.jobs.evaluations import Evaluation, list_evaluations
+from service.jobs.events import list_events
+from service.jobs.job_spec import JobSpec
+from service.jobs.job_states import TERMINAL
 from service.settings import Settings
-from service.step_types import NewStep
+from service.steps.queue import InMemoryQueue
+from service.steps.step_types import NewStep
 from service.store.protocol import ArtifactStore
-from service.tenancy import DEFAULT_TENANT
-from service.uploads import files_of
+from service.tenants.tenancy import DEFAULT_TENANT
+from service.uploads.checks.contents import reading_of, summary_of
+from service.uploads.checks.reading import read_here
+from service.uploads.uploads import files_of
 from tests.service.helpers import job_of, steps_of
 from workers.runner import StepRunner
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search.errors import InvalidInput
-from service.step_types import NewStep
+from service.steps.step_types import NewStep
 from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import WholeJob
 from workers.steps import artifacts

@@ -21,8 +21,8 @@ from search.errors import TrainingDiverged
 from search.export import load_subnet
 from search.model.fresh import write_fresh_gpt2
 from search.robustness.report import MEASURES
-from service.models import Job, Step
-from service.step_types import NewStep
+from service.database.models import Job, Step
+from service.steps.step_types import NewStep
 from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import OpenWorkshop, quietly
 from tests.workers.steps.in_process import Recorded, Workshop

@@ -25,9 +25,9 @@ from search.costs import flops
 from search.errors import InvalidInput
 from search.shape import ModelShape
 from search.space import SubnetConfig
-from service.devices import register_device
-from service.models import Job
-from service.predictor_store import list_predictors
+from service.database.models import Job
+from service.devices.devices import register_device
+from service.devices.predictor_store import list_predictors
 from tests.predictors.powercap import Powercap
 from tests.predictors.shapes import MINILM
 from tests.predictors.test_predictor import fit, training_rows

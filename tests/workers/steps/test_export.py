@@ -15,8 +15,8 @@ from search.export.errors import ExportFailed
 from search.export.external import external_file
 from search.export.formats import FORMATS
 from search.export.running import open_network
-from service.models import Event, Job
-from service.step_types import NewStep
+from service.database.models import Event, Job
+from service.steps.step_types import NewStep
 from tests.workers.steps.conftest import WholeJob
 from workers.steps import export as exporting
 from workers.steps import package

@@ -20,10 +20,10 @@ from search.export import load_subnet
 from search.model.transformer import Batch
 from search.pareto import ParetoFront
 from search.space import SubnetConfig
-from service.gc import collect
-from service.models import BlobReference, BlobRow, UploadFile
-from service.signing_keys import list_signing_keys
-from service.verifying import verify_folder
+from service.artifacts.gc import collect
+from service.artifacts.signing_keys import list_signing_keys
+from service.artifacts.verifying import verify_folder
+from service.database.models import BlobReference, BlobRow, UploadFile
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.search import to_candidate
 

@@ -15,11 +15,11 @@ from predictors.onboarding import OnboardingPlan
 from predictors.spec import MeasuringSpec
 from predictors.workload import Workload
 from search.space import SubnetConfig
-from service import jobs
-from service.device_schemas import OnboardingSpec
-from service.models import Job
-from service.predictor_store import list_predictors
-from service.step_types import NewStep
+from service.database.models import Job
+from service.devices.device_schemas import OnboardingSpec
+from service.devices.predictor_store import list_predictors
+from service.jobs import jobs
+from service.steps.step_types import NewStep
 from tests.predictors.shapes import TINY
 from tests.workers.steps.conftest import OpenWorkshop, submitted
 from tests.workers.steps.in_process import Workshop

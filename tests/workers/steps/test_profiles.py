@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from predictors.spec import MeasuringSpec
-from service.models import Job
+from service.database.models import Job
 from tests.workers.steps.conftest import OpenWorkshop, quietly, submitted
 from tests.workers.steps.in_process import Workshop
 

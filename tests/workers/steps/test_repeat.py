@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from service import outbox, steps
-from service.models import ArtifactRow, Step
+from service.database.models import ArtifactRow, Step
+from service.steps import outbox, steps
 from tests.service.helpers import let_leases_run_out
 from tests.workers.steps.conftest import OpenWorkshop, WholeJob, submitted
 from tests.workers.steps.in_process import Workshop, comparable

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from search.space import SubnetConfig
-from service.evaluations import Evaluation
+from service.jobs.evaluations import Evaluation
 from workers.steps.rivals import SCORES, pack, rivals_among, unpack
 
 SUBNET = SubnetConfig(layers=(0,), num_heads=(2,), ffn_dim=(8,))

@@ -14,8 +14,8 @@ from search.robustness.report import MEASURES, Subject
 from search.robustness.sample import Sample
 from search.training.batches import TokenRows
 from search.training.encoding import TextReader, load_rows, load_tokenizer
-from service.models import Job
-from service.step_types import NewStep
+from service.database.models import Job
+from service.steps.step_types import NewStep
 from tests.service.helpers import job_of
 from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import WholeJob

@@ -13,8 +13,8 @@ from search.costs import flops, size_bytes
 from search.shape import ModelShape
 from search.space import SearchSpace, SubnetConfig
 from search.training import judging
-from service.evaluations import Evaluation
-from service.step_types import NewStep
+from service.jobs.evaluations import Evaluation
+from service.steps.step_types import NewStep
 from tests.workers.steps.conftest import WholeJob
 from tests.workers.steps.in_process import Workshop
 

@@ -33,8 +33,8 @@ from search.training.optimizer import Schedule
 from search.training.order import BatchOrder
 from search.training.supernet import finetuning_losses
 from search.training.teacher import TeacherOutputs
-from service.models import Job, Step
-from service.uploads import files_of
+from service.database.models import Job, Step
+from service.uploads.uploads import files_of
 from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import OpenWorkshop, quietly
 from tests.workers.steps.in_process import Recorded, Workshop

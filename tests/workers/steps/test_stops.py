@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from service import lifecycle
-from service.models import Job, Step
+from service.database.models import Job, Step
+from service.jobs import lifecycle
 from tests.service.helpers import job_of
 from tests.workers.steps.conftest import OpenWorkshop, WholeJob, submitted
 from tests.workers.steps.in_process import Workshop, comparable

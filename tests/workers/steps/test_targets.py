@@ -10,7 +10,7 @@ import pytest
 from predictors.measurement import Measurement
 from predictors.spec import MeasuringSpec
 from search.space import SubnetConfig
-from service.job_spec import TargetSpec
+from service.jobs.job_spec import TargetSpec
 from tests.workers.steps.conftest import WholeJob
 from workers.steps.onboard import MAX_MEASURING_TRIES
 from workers.steps.state import Look, Recipe, StageRecord, Target

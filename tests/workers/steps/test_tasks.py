@@ -14,7 +14,7 @@ import pytest
 
 from search.export import load_subnet
 from search.model.fresh import write_fresh_gpt2, write_fresh_vit
-from service.models import Job
+from service.database.models import Job
 from tests.workers.steps import tiny_job
 from tests.workers.steps.conftest import OpenWorkshop, quietly
 from tests.workers.steps.in_process import Workshop

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.models import Job
-from service.step_types import NewStep
+from service.database.models import Job
+from service.steps.step_types import NewStep
 from tests.workers.steps.conftest import WholeJob, quietly
 
 TARGET = {"budget_ratio": 1.0, "workload": {"seq_len": 16}}

@@ -1,0 +1,1 @@
+"""Files that jobs hand out: named, signed, counted, collected."""

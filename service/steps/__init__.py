@@ -1,0 +1,1 @@
+"""Steps of jobs: the protocol that loses and repeats none, and what wakes workers."""

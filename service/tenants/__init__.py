@@ -1,0 +1,1 @@
+"""Whose something is, who may do what, and how much of it."""

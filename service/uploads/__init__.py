@@ -1,0 +1,1 @@
+"""Models and data on their way in."""

@@ -1,0 +1,1 @@
+"""News of jobs, sent to whoever wants them."""
