@@ -81,6 +81,14 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
+def everybody(settings: Settings) -> Iterator[Database]:
+    """The database as workers see it: of all tenants."""
+    everybody = Database(settings.database_url)
+    yield everybody
+    everybody.dispose()
+
+
+@pytest.fixture
 def store(settings: Settings) -> FilesystemStore:
     return FilesystemStore(settings.blobs_dir)
 

@@ -132,14 +132,18 @@ def _take_over_from_the_dead(**_: Any) -> None:
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
-def _free_step_of_lost_child(
-    task_id: str, exception: BaseException, args: tuple[str, ...], **_: Any
-) -> None:
+def _free_step_of_lost_child(task_id: str, exception: BaseException, **_: Any) -> None:
     """The child died in the middle of a step: let the next one take it up at once."""
     if not isinstance(exception, WorkerLostError | TimeLimitExceeded | Terminated):
         return
     database = Database(settings.database_url)
-    _expire(database, args[0], str(Owner.in_worker(os.getpid(), task_id)))
+    owner = str(Owner.in_worker(os.getpid(), task_id))
+    with database.read() as session:  # not always the step that it was woken for
+        held = session.scalars(
+            select(Step.id).where(Step.state == "running", Step.owner == owner)
+        ).all()
+    for step_id in held:
+        _expire(database, step_id, owner)
     database.dispose()
 
 

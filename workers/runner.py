@@ -8,21 +8,23 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from search.errors import SnugnetError
 from service.artifacts.signing_keys import prepare_signing_key
 from service.database.db import Database
-from service.database.models import Step
+from service.database.models import Job, Step
 from service.settings import Settings
 from service.steps import outbox, steps
 from service.steps.queue import CeleryQueue, JobQueue
 from service.steps.step_types import LeaseLost, StepFailed, StepLease
+from service.steps.turns import next_in_turn
 from service.store.opening import open_store
 from service.store.protocol import ArtifactStore, StoreUnavailable
 from service.store.space import free_bytes, is_full, mib
@@ -38,9 +40,16 @@ logger = logging.getLogger(__name__)
 
 QUIET_WAIT_SECONDS = 60.0
 
+Turns = Callable[[Session, str, Collection[str]], str | None]
+"""Of the step that a wake-up is for, and of those that others have taken: whose turn it is."""
+
 
 class StepRunner:
-    """Runs steps in this process, one at a time."""
+    """Runs steps in this process, one at a time.
+
+    Args:
+        turns: says which due step is served where one is woken for; None leaves it at that one.
+    """
 
     def __init__(
         self,
@@ -49,8 +58,10 @@ class StepRunner:
         database: Database,
         queue: JobQueue,
         store: ArtifactStore,
+        turns: Turns = next_in_turn,
     ) -> None:
         self._settings = settings
+        self._turns = turns
         self._database = database
         self._queue = queue
         self._store = store
@@ -73,6 +84,7 @@ class StepRunner:
         """Answer one wake-up; returns what became of it.
 
         Args:
+            step_id: whom the wake-up is for. Another step of the same queue may be served first.
             traceparent: of whoever sent the wake-up.
         """
         if self._shutting_down:
@@ -86,7 +98,7 @@ class StepRunner:
             lease = self._claim(step_id, owner)
             if lease is None:
                 return "nothing to do"
-            outcome = self._run_claimed(lease, traceparent)
+            outcome = self._run_claimed(lease, self._trace_of(lease, step_id, traceparent))
         outbox.publish(self._database, self._queue)
         return outcome
 
@@ -96,16 +108,32 @@ class StepRunner:
         if self._current is not None:
             self._current.request(AbortReason.SHUTDOWN)
 
+    def _trace_of(self, lease: StepLease, woken_for: str, sent_by: str | None) -> str | None:
+        """A wake-up tells of its own step; another one goes on in the trace of its job."""
+        if lease.step_id == woken_for:
+            return sent_by
+        with self._database.read() as session:
+            return session.scalar(select(Job.traceparent).where(Job.id == lease.job_id))
+
     def _kind_of(self, step_id: str) -> str:
         with self._database.read() as session:
             return session.scalar(select(Step.kind).where(Step.id == step_id)) or ""
 
-    def _claim(self, step_id: str, owner: str) -> StepLease | None:
-        with self._database.write() as session:
-            lease = steps.claim(session, step_id, owner, self._settings.lease_seconds)
-            if lease is None:
-                steps.fail_if_poisonous(session, step_id)
-        return lease
+    def _claim(self, woken_for: str, owner: str) -> StepLease | None:
+        """The step whose turn it is, of the queue that the wake-up came through."""
+        tried: set[str] = set()
+        while True:
+            with self._database.read() as session:
+                step_id = self._turns(session, woken_for, tried) or woken_for
+            if step_id in tried:
+                return None
+            with self._database.write() as session:
+                lease = steps.claim(session, step_id, owner, self._settings.lease_seconds)
+                if lease is None:
+                    steps.fail_if_poisonous(session, step_id)
+            if lease is not None:
+                return lease
+            tried.add(step_id)
 
     def _run_claimed(self, lease: StepLease, traceparent: str | None) -> str:
         abort = self._current = Abort()

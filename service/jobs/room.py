@@ -32,16 +32,18 @@ def has_room(session: Session, tenant_id: str) -> bool:
 
 def is_held_back() -> ColumnElement[bool]:
     """Of a `Job`: it waits for others of its tenant, and not for a worker."""
-    other = aliased(Job)
-    num_running = (
-        select(func.count())
-        .select_from(other)
-        .where(other.tenant_id == Job.tenant_id, other.kind == SEARCH, other.state.in_(RUNNING))
-        .correlate(Job)
-        .scalar_subquery()
+    running = aliased(Job)
+    is_running = and_(
+        running.tenant_id == Tenant.id, running.kind == SEARCH, running.state.in_(RUNNING)
     )
-    limit = select(Tenant.max_running_jobs).where(Tenant.id == Job.tenant_id).scalar_subquery()
-    return and_(Job.state == "queued", Job.kind == SEARCH, num_running >= limit)
+    full_tenants = (
+        select(Tenant.id)
+        .outerjoin(running, is_running)
+        .where(Tenant.max_running_jobs.is_not(None))
+        .group_by(Tenant.id, Tenant.max_running_jobs)
+        .having(func.count(running.id) >= Tenant.max_running_jobs)
+    )
+    return and_(Job.state == "queued", Job.kind == SEARCH, Job.tenant_id.in_(full_tenants))
 
 
 def locked_tenant(session: Session, tenant_id: str) -> Tenant:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.artifacts import artifacts
@@ -50,6 +50,7 @@ __all__ = [
     "fail_if_poisonous",
     "finish",
     "guard",
+    "is_due",
     "release",
     "renew",
     "retry",
@@ -70,14 +71,10 @@ def claim(session: Session, step_id: str, owner: str, lease_seconds: float) -> S
     """
     if not may_start(session, step_id):
         return None
-    free = or_(
-        and_(Step.state == "ready", Step.not_before <= epoch_now()),
-        and_(Step.state == "running", Step.lease_until <= epoch_now()),
-    )
     job_goes_on = exists().where(Job.id == Step.job_id, Job.state.in_(GOING))
     row = session.execute(
         update(Step)
-        .where(Step.id == step_id, free, Step.attempts < MAX_ATTEMPTS, job_goes_on)
+        .where(Step.id == step_id, is_due(), job_goes_on)
         .values(
             state="running",
             owner=owner,
@@ -103,6 +100,15 @@ def claim(session: Session, step_id: str, owner: str, lease_seconds: float) -> S
         attempts=row.attempts,
         owner=owner,
     )
+
+
+def is_due() -> ColumnElement[bool]:
+    """Of a `Step`: it may be claimed as far as it is concerned."""
+    is_free = or_(
+        and_(Step.state == "ready", Step.not_before <= epoch_now()),
+        and_(Step.state == "running", Step.lease_until <= epoch_now()),
+    )
+    return and_(is_free, Step.attempts < MAX_ATTEMPTS)
 
 
 def renew(session: Session, lease: StepLease, lease_seconds: float) -> Renewal:

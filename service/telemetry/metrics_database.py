@@ -110,8 +110,7 @@ def _jobs(session: Session) -> Iterable[Metric]:
 def _steps(session: Session) -> Iterable[Metric]:
     """Of jobs that go on: those of a paused job wait for its owner, not for a worker, and those
     of a job that is held back for their tenant's other jobs."""
-    may_run = func.coalesce(~is_held_back(), True)
-    is_due = and_(Step.state == "ready", Step.not_before <= epoch_now(), may_run)
+    is_due = and_(Step.state == "ready", Step.not_before <= epoch_now(), ~is_held_back())
     due_since = case((Step.not_before > Step.created_at, Step.not_before), else_=Step.created_at)
     query = (
         select(

@@ -18,7 +18,15 @@ from service.settings import Settings
 from service.steps.queue import InMemoryQueue
 from service.steps.step_types import NewArtifact, NewMeasurement, NewStep, StepFailed, StepResult
 from service.store.filesystem import FilesystemStore
-from tests.service.helpers import create_device, create_job, job_of, measurement_of, steps_of
+from service.tenants.tenants import create_tenant
+from tests.service.helpers import (
+    claimed,
+    create_device,
+    create_job,
+    job_of,
+    measurement_of,
+    steps_of,
+)
 from workers import handlers, runner
 from workers.context import JobContext
 from workers.runner import StepRunner, sweep_scratch
@@ -75,6 +83,31 @@ def test_a_duplicate_message_does_nothing(bench: Bench) -> None:
     bench.handle("prepare", lambda _: StepResult(result={}))
     assert bench.runner.run(step_id, "a") == "done"
     assert bench.runner.run(step_id, "b") == "nothing to do"
+
+
+def test_a_wake_up_serves_whose_turn_it_is_and_every_step_is_served(
+    settings: Settings,
+    everybody: Database,
+    database: Database,
+    store: FilesystemStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(settings, everybody, store, monkeypatch)
+    with everybody.write() as session:
+        other = everybody.for_tenant(create_tenant(session, "other").id)
+    claimed(database, create_job(database))
+    own_id, other_id = create_job(database), create_job(other)
+    served: list[str] = []
+
+    def handle(context: JobContext) -> StepResult:
+        served.append(context.job_id)
+        return StepResult(result={})
+
+    bench.handle("prepare", handle)
+    for job_id in (own_id, other_id):
+        step_id = steps_of(everybody, job_id)[0].id
+        assert bench.runner.run(step_id, "host:1:task") == "done"
+    assert served == [other_id, own_id]
 
 
 def test_a_step_may_wait_for_measurements(bench: Bench) -> None:

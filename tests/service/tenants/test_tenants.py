@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,6 @@ from tests.service.serving import upload_both
 def limit(database: Database, **limits: int | None) -> None:
     with database.write() as session:
         set_limits(session, session.get_one(Tenant, DEFAULT_TENANT), limits)
-
-
-@pytest.fixture
-def everybody(database: Database) -> Iterator[Database]:
-    everybody = Database(database.url)
-    yield everybody
-    everybody.dispose()
 
 
 def test_tenants_are_made_found_and_listed(everybody: Database) -> None:
