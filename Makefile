@@ -1,6 +1,8 @@
 # `make help` lists the targets. PIP_ARGS takes extra arguments for pip.
 PYTHON ?= python3
 PIP_ARGS ?=
+# Many tests wait for other processes: one more than two cores.
+TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -25,7 +27,7 @@ demo-small: setup  ## the demo's every stage in a few minutes, with little train
 	$(BIN)/python -m examples.movie_reviews.run --small $(if $(FRESH),--fresh) --output demo-output/small
 
 test: setup lint  ## lint, type-check and run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not chaos and not browser' -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not chaos and not browser' -n $(TEST_PROCESSES) --dist worksteal
 
 test-slow: setup  ## run the slow proofs: kill -9 at every stage of a job
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -rP -n 2 --dist loadfile

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from service.api.app import create_app
+from service.api.app import create_app, make_parts
 from service.client import Client
 from service.database.db import Database
 from service.devices.devices import register_device
@@ -22,30 +22,71 @@ from service.settings import Settings
 from service.steps.queue import InMemoryQueue, JobQueue
 from service.tenants.auth import create_key
 from service.tenants.tenancy import DEFAULT_TENANT
+from service.uploads.checks.inspector import Inspector
+from service.uploads.checks.reading import Reading, read_here
 from tests.search.model.folders import write_model
 from tests.service.measuring import IDENTITY
 
 
+class ReaderHere(Inspector):
+    """Reads uploads as ever, but in this process: for tests of other things."""
+
+    def __init__(self) -> None:
+        pass
+
+    def inspect(self, reading: Reading, **_: Any) -> dict[str, Any]:
+        return read_here(reading)
+
+
+_idle_apps: list[FastAPI] = []
+
+
 @contextmanager
-def serving(settings: Settings) -> Iterator[TestClient]:
+def application(
+    settings: Settings, queue: JobQueue | None = None, *, reads_apart: bool = False
+) -> Iterator[FastAPI]:
+    """The real one. FastAPI prepares its routes when they are first asked for, which takes long:
+    the next test gets the same one, with other parts.
+
+    Args:
+        reads_apart: uploads are read by a process of their own each.
+    """
+    queue = queue or InMemoryQueue()
+    if settings.log_requests:  # what its routes are wrapped in knows that
+        yield create_app(settings, queue)
+        return
+    if _idle_apps:
+        app = _idle_apps.pop()
+        app.state.parts = make_parts(settings, queue)
+    else:
+        app = create_app(settings, queue)
+    if not reads_apart:
+        app.state.parts.checker.inspector = ReaderHere()
+    yield app
+    _idle_apps.append(app)
+
+
+@contextmanager
+def serving(settings: Settings, *, reads_apart: bool = False) -> Iterator[TestClient]:
     """A test client that is logged in; its app runs with its dispatcher."""
-    with signed_in(settings) as http:
+    with (
+        application(settings, reads_apart=reads_apart) as app,
+        signed_in(app, new_key(settings)) as http,
+    ):
         yield http
 
 
-def signed_in(settings: Settings) -> TestClient:
+def signed_in(app: FastAPI, key: str) -> TestClient:
     """The same; until it is entered, nothing runs beside the requests."""
-    app = create_app(settings, InMemoryQueue())
     http = TestClient(app, raise_server_exceptions=False)
-    http.headers["Authorization"] = f"Bearer {new_key(settings)}"
+    http.headers["Authorization"] = f"Bearer {key}"
     return http
 
 
-def close(http: TestClient) -> None:
-    """Of a client that was never entered."""
-    parts = app_of(http).state.parts
-    parts.key_uses.close()
-    parts.database.dispose()
+def close(app: FastAPI) -> None:
+    """Of clients that were never entered."""
+    app.state.parts.key_uses.close()
+    app.state.parts.database.dispose()
 
 
 def new_key(settings: Settings) -> str:
@@ -60,10 +101,12 @@ def new_key(settings: Settings) -> str:
 @contextmanager
 def listening(settings: Settings, queue: JobQueue | None = None) -> Iterator[tuple[str, str]]:
     """The application on a real socket, in a thread: its URL and a key."""
-    app = create_app(settings, queue or InMemoryQueue())
-    config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with (
+        application(settings, queue) as app,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

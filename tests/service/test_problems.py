@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from service.api.app import create_app
 from service.database.db import Database
 from service.schemas import Problem
-from tests.service.serving import app_of
+from service.settings import Settings
+from service.steps.queue import InMemoryQueue
+from tests.service.serving import app_of, new_key, signed_in
 
 JSON = {"Content-Type": "application/json"}
 
@@ -85,17 +89,24 @@ def test_a_body_beyond_the_limit(http: TestClient) -> None:
     check(answer, 413, "too_large")
 
 
-def test_an_unexpected_error_says_nothing_of_its_cause(http: TestClient) -> None:
+@pytest.fixture
+def own(settings: Settings) -> Iterator[TestClient]:
+    """Of an application that a test may give routes to."""
+    with signed_in(create_app(settings, InMemoryQueue()), new_key(settings)) as own:
+        yield own
+
+
+def test_an_unexpected_error_says_nothing_of_its_cause(own: TestClient) -> None:
     def fail() -> None:
         raise RuntimeError("/secret/path")
 
-    app_of(http).add_api_route("/fail", fail)
-    answer = http.get("/fail")
+    app_of(own).add_api_route("/fail", fail)
+    answer = own.get("/fail")
     assert "secret" not in check(answer, 500, "internal_error").detail
 
 
 def test_a_database_that_does_not_answer_is_worth_another_try(
-    http: TestClient, tmp_path: Path
+    own: TestClient, tmp_path: Path
 ) -> None:
     (tmp_path / "folder.db").mkdir()
 
@@ -103,8 +114,8 @@ def test_a_database_that_does_not_answer_is_worth_another_try(
         with Database(f"sqlite:///{tmp_path / 'folder.db'}").read() as session:
             session.execute(text("SELECT 1"))
 
-    app_of(http).add_api_route("/look", look)
-    answer = http.get("/look")
+    app_of(own).add_api_route("/look", look)
+    answer = own.get("/look")
     assert "folder" not in check(answer, 503, "database_unavailable").detail
     assert int(answer.headers["retry-after"]) > 0
 

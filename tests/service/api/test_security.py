@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 import search
 from service.database.models import ApiKey
 from service.settings import Settings
-from tests.service.serving import app_of, close, serving, signed_in
+from tests.service.serving import application, close, new_key, serving, signed_in
 
 ROOT = Path(search.__file__).parents[1]
 UNSAFE = re.compile(
@@ -57,21 +57,22 @@ def test_no_key_reaches_the_log_the_database_or_an_answer(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    http = signed_in(settings)
-    key = http.headers["Authorization"].removeprefix("Bearer ")
+    key = new_key(settings)
     secret = key.rsplit("_", 1)[1]
-    answers = [
-        http.get("/v1/api-keys"),
-        http.post("/v1/search-jobs", json={"name": key}),
-        http.get("/v1/search-jobs/job_0"),
-        http.get("/v1/audit-log"),
-    ]
-    assert secret not in caplog.text
-    assert all(secret not in answer.text for answer in answers)
-    with app_of(http).state.parts.database.read() as session:
-        stored = session.query(ApiKey).one()
-        assert secret not in repr(vars(stored))
-    close(http)
+    with application(settings) as app:
+        http = signed_in(app, key)
+        answers = [
+            http.get("/v1/api-keys"),
+            http.post("/v1/search-jobs", json={"name": key}),
+            http.get("/v1/search-jobs/job_0"),
+            http.get("/v1/audit-log"),
+        ]
+        assert secret not in caplog.text
+        assert all(secret not in answer.text for answer in answers)
+        with app.state.parts.database.read() as session:
+            stored = session.query(ApiKey).one()
+            assert secret not in repr(vars(stored))
+        close(app)
 
 
 @pytest.mark.parametrize(

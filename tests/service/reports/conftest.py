@@ -8,14 +8,13 @@ from contextlib import contextmanager
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api.app import create_app
 from service.reports.building import build_report
 from service.reports.record import JobRecord
 from service.reports.schema import JobReport
-from service.steps.queue import InMemoryQueue
 from service.tenants.auth import create_key
 from service.tenants.tenancy import DEFAULT_TENANT
 from tests.service.helpers import job_of
+from tests.service.serving import application, close, signed_in
 from tests.workers.steps.conftest import WholeJob, _one_thread, files, open_workshop, whole_job
 from tests.workers.steps.in_process import Workshop
 
@@ -33,14 +32,11 @@ def report_of(workshop: Workshop, job_id: str) -> JobReport:
 @contextmanager
 def served(workshop: Workshop, tenant_id: str = DEFAULT_TENANT) -> Iterator[TestClient]:
     """A client of the tenant's, signed in to an application on the workshop's folder."""
-    app = create_app(workshop.settings, InMemoryQueue())
     with workshop.database.for_tenant(tenant_id).write() as session:
         key = create_key(session, "reader")
-    http = TestClient(app, raise_server_exceptions=False)
-    http.headers["Authorization"] = f"Bearer {key}"
-    yield http
-    app.state.parts.key_uses.close()
-    app.state.parts.database.dispose()
+    with application(workshop.settings) as app:
+        yield signed_in(app, key)
+        close(app)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def test_either_files_are_sent_or_a_hub_has_them(http: TestClient) -> None:
 
 
 def test_a_server_that_does_not_allow_it_says_so(settings: Settings, hub: Hub) -> None:
-    with serving(settings.model_copy(update={"allow_hub": False})) as http:
+    with serving(settings.model_copy(update={"allow_hub": False}), reads_apart=True) as http:
         answer = ask(http)
         assert (answer.status_code, answer.json()["code"]) == (403, "hub_not_allowed")
         assert not http.get("/v1/server-info").json()["allows_hub"]
@@ -218,7 +218,7 @@ def test_a_fetch_that_is_killed_goes_on_with_what_has_not_arrived(
     apart = settings.model_copy(update={"runs_checks": False})
     hub.held.add("tokenizer.json")
     store = FilesystemStore(settings.blobs_dir)
-    with serving(apart) as http:
+    with serving(apart, reads_apart=True) as http:
         upload_id = ask(http).json()["id"]
         checker = Checker(settings, database=database, store=store)
         checker.start()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+
 from fastapi.testclient import TestClient
 
 from service.reports.html import chart_data
 from service.reports.schema import JobReport
 from service.reports.subnets import snippet_in
+from service.web.formats import as_ms
 from tests.service.reports.conftest import report_of
 from tests.service.web.browsing import text_of
 from tests.service.web.finished import (
@@ -50,8 +52,9 @@ def test_a_delivered_network_is_drawn_measured_and_explained(
 def test_the_latency_of_its_parts_is_the_whole(browser: TestClient, report: JobReport) -> None:
     page = page_of(browser, path_of(report))
     (bars,) = (s for s in page.charts["latency-parts"].data["series"] if s["mark"] == "bars")
-    predicted = report.targets[0].predicted_ms
-    assert sum(bars["y"]) == pytest.approx(predicted, rel=1e-3)
+    # As is predicted now: other jobs may have taught the predictor since.
+    (told,) = re.findall(r"predicted on this-cpu, onnxruntime\s*([0-9.]+ ms)", page.text)
+    assert told == as_ms(sum(bars["y"]))
     (whole,) = (s for s in page.charts["latency-parts"].data["series"] if s["mark"] == "points")
     assert sum(whole["y"]) > sum(bars["y"])
 

@@ -21,7 +21,7 @@ from service.steps.step_types import StepResult
 from service.webhooks.webhook_sender import DELAYS_SECONDS, MAX_ATTEMPTS, WebhookSender
 from tests.service.helpers import claimed, create_job, finish
 from tests.service.receiving import Message, Receiver, receiving
-from tests.service.serving import close, serving, signed_in
+from tests.service.serving import application, close, new_key, serving, signed_in
 
 HERE = ("127.0.0.1",)
 
@@ -29,9 +29,9 @@ HERE = ("127.0.0.1",)
 @pytest.fixture
 def http(settings: Settings) -> Iterator[TestClient]:
     allowing = settings.model_copy(update={"webhook_private_hosts": HERE})
-    http = signed_in(allowing)
-    yield http
-    close(http)
+    with application(allowing) as app:
+        yield signed_in(app, new_key(settings))
+        close(app)
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_a_check_that_takes_longer_is_asked_for_again(
 ) -> None:
     apart = settings.model_copy(update={"runs_checks": False})
     content = write_data(tmp_path / "d.csv").read_bytes()
-    with serving(apart) as http:
+    with serving(apart, reads_apart=True) as http:
         upload_id = declare(http, content)
         http.put(f"/v1/uploads/{upload_id}/files/d.csv", content=content)
         for _ in range(2):
