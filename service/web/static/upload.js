@@ -8,7 +8,13 @@ const TRIES = 5;
 const NEEDED = /^(config|tokenizer|preprocessor_config|tokenizer_config|special_tokens_map|model\.safetensors\.index)\.json$|^model[^/]*\.safetensors$|^vocab\.txt$|^README\.md$/;
 const COLUMNS = ["text", "text_pair", "image", "label"];
 
-class Refused extends Error {}
+class Refused extends Error {
+  // `column`: the field of the form that would mend it, where a column was not found.
+  constructor(message, column = null) {
+    super(message);
+    this.column = column;
+  }
+}
 
 async function ask(method, path, { body, headers = {}, signal } = {}) {
   for (let attempt = 1; ; attempt++) {
@@ -30,7 +36,7 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
     if (answer.ok) return content;
     takeToken(answer.headers);
     const isPassing = answer.status >= 500 || answer.status === 429 || content.code === "stale_page";
-    if (!isPassing || attempt === TRIES) throw new Refused(reasonOf(content, answer.status));
+    if (!isPassing || attempt === TRIES) throw new Refused(reasonOf(content, answer.status), columnOf(content));
     await pause(attempt);
   }
 }
@@ -38,9 +44,20 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
 const pause = (attempt) => new Promise((resolve) => setTimeout(resolve, 300 * 2 ** attempt));
 
 function reasonOf(problem, status) {
-  const errors = (problem.errors ?? []).map((error) => `${error.field} ${error.reason}`);
+  const told = ({ field, reason }) => (isColumn(field) ? `${reason}. Say below what it is called.` : `${field} ${reason}`);
+  const errors = (problem.errors ?? []).map(told);
   if (status === 401) return "Your session has ended: sign in in another tab, then upload again.";
   return errors.join("; ") || problem.detail || `the server answered ${status}`;
+}
+
+const isColumn = (field) => COLUMNS.some((column) => field === `data.${column}`);
+
+const columnOf = (problem) => problem.errors?.map((error) => error.field).find(isColumn) ?? null;
+
+function askFor(column) {
+  const input = document.getElementById(column);
+  input.closest("details").open = true;
+  input.focus();
 }
 
 async function hashOf(file, tell) {
@@ -135,6 +152,7 @@ async function run(box, work) {
     const isOwn = error instanceof Refused;
     tell(abort.signal.aborted ? "Stopped; nothing was kept." : isOwn ? error.message : `The connection broke off: ${error.message}`);
     if (!abort.signal.aborted) status.classList.add("error");
+    if (error.column) askFor(error.column);
     if (id !== null) ask("DELETE", `/uploads/${id}`).catch(() => {}); // else it is swept up later
   } finally {
     stop.hidden = true;
