@@ -23,8 +23,9 @@ from service.problems import ProblemError
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 MAX_KEY_CHARACTERS = 255
-LEASE_SECONDS = 120.0
-"""An answer that took longer is not given: somebody else may carry the request out by then."""
+LEASE_SECONDS = 30.0
+"""How long a server that died keeps a request from being carried out by another. A living one may
+take longer, and is undone only if the request was sent again meanwhile."""
 KEEP_SECONDS = 24 * 3600.0
 
 

@@ -16,8 +16,8 @@ MAX_PAUSE_SECONDS = 10.0
 PATIENT_PAUSE_SECONDS = 2.0  # a server that is being restarted is found again soon
 MAX_RETRY_AFTER_SECONDS = 60.0
 IN_FLIGHT = "idempotency_in_flight"
-IN_FLIGHT_PATIENCE_SECONDS = 150.0
-"""A server that died while it was at a request holds its key for two minutes."""
+IN_FLIGHT_PATIENCE_SECONDS = 60.0
+"""A server that died while it was at a request holds its key for half a minute."""
 
 Outcome = httpx.Response | httpx.TransportError | Corrupted
 
