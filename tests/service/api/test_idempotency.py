@@ -107,6 +107,17 @@ def test_only_one_is_at_it_until_its_lease_runs_out(database: Database) -> None:
     assert (answered.value.status, answered.value.body) == (201, '{"id": 1}')
 
 
+def test_who_takes_longer_than_the_lease_is_done_if_nobody_else_began(database: Database) -> None:
+    slow = reserve(database, "a", "hash")
+    with database.write() as session:
+        session.execute(update(IdempotencyKey).values(lease_until=epoch_now() - 1))
+    with database.write() as session:
+        keep_answer(session, slow, 201, "made")
+    with pytest.raises(AlreadyAnswered) as found:
+        reserve(database, "a", "hash")
+    assert (found.value.status, found.value.body) == (201, "made")
+
+
 def test_an_effect_that_was_rolled_back_keeps_no_answer(database: Database) -> None:
     mine = reserve(database, "k", "sha")
     with database.write() as session:
