@@ -77,7 +77,7 @@ class JobView:
         seconds = self.story.clock.seconds(self._clock())
         lines = Text()
         room = width
-        for stage in stages_of(self.job.spec):
+        for stage in stages_of(self.job.spec.get("supernet_of")):
             told = self._stage(stage, seconds.get(stage), is_ascii)
             if len(told) > room:
                 lines.append("\n")

@@ -112,7 +112,7 @@ def post(
 ) -> Call[T]:
     """With a key of its own, by which the server knows a further try of it; without one where a
     further try does no harm, since a server that dies with the first one in hand keeps the key
-    for two minutes."""
+    for half a minute."""
     key = {} if is_harmless_twice else {"Idempotency-Key": str(uuid.uuid4())}
     return _with_body("POST", parse, path, body, {**(headers or {}), **key}, **options)
 

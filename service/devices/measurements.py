@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from predictors.device import Device
@@ -16,6 +16,7 @@ from predictors.rows import LatencyRow
 from predictors.spec import MeasuringResult, MeasuringSpec
 from search.space import SubnetConfig
 from service.database.models import MeasurementJob, MeasurementRow, MeasuringSession
+from service.database.pages import newest_first
 
 # Held-out networks judge one predictor; for the next one they are measurements like any other.
 DEFAULT_PURPOSE = "onboarding"
@@ -87,10 +88,7 @@ def list_sessions(
 ) -> list[MeasuringSession]:
     """Newest first; `before` is `(created_at, id)` of the last one of the page before."""
     query = select(MeasuringSession).where(MeasuringSession.device_id == device_id)
-    if before is not None:
-        query = query.where(tuple_(MeasuringSession.created_at, MeasuringSession.id) < before)
-    order = (MeasuringSession.created_at.desc(), MeasuringSession.id.desc())
-    return list(session.scalars(query.order_by(*order).limit(limit)))
+    return list(session.scalars(newest_first(query, MeasuringSession, limit=limit, before=before)))
 
 
 def list_measurements(
@@ -108,10 +106,7 @@ def list_measurements(
         query = query.where(getattr(MeasurementRow, column) == value)
     if since is not None:
         query = query.where(MeasurementRow.created_at >= since)
-    if before is not None:
-        query = query.where(tuple_(MeasurementRow.created_at, MeasurementRow.id) < before)
-    order = (MeasurementRow.created_at.desc(), MeasurementRow.id.desc())
-    return list(session.scalars(query.order_by(*order).limit(limit)))
+    return list(session.scalars(newest_first(query, MeasurementRow, limit=limit, before=before)))
 
 
 def latency_rows(

@@ -71,7 +71,7 @@ class Scale:
     @property
     def stages(self) -> Sequence[str]:
         """That the job goes through."""
-        return stages_of({"supernet_of": self.spec.supernet_of})
+        return stages_of(self.spec.supernet_of)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

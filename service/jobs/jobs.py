@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from service.database.ids import new_id
 from service.database.models import Job
+from service.database.pages import newest_first
 from service.jobs.events import append_event
 from service.steps import outbox
 from service.steps.step_types import NewStep
@@ -87,7 +88,6 @@ def list_jobs(
         query = query.options(defer(Job.result, raiseload=True))
     if name_part:
         query = query.where(Job.name.icontains(name_part, autoescape=True))
-    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
     if device_id is not None:
         query = query.where(Job.spec["device"].as_string() == device_id)
     if states is not None:
@@ -95,9 +95,7 @@ def list_jobs(
     for key, value in (labels or {}).items():
         found = Job.labels[key].as_string()
         query = query.where(found.is_not(None) if value is None else found == value)
-    if before is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < before)
-    return list(session.scalars(query))
+    return list(session.scalars(newest_first(query, Job, limit=limit, before=before)))
 
 
 def found_for_targets(session: Session, job_ids: Sequence[str]) -> dict[str, list[Any]]:

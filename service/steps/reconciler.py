@@ -73,20 +73,12 @@ def _overdue_steps(session: Session, reconcile_seconds: float) -> list[str]:
         and_(Step.num_published == 2, silent_since > 2 * interval),
         silent_since > 4 * interval,
     )
-    is_due = or_(
-        and_(Step.state == "ready", Step.not_before <= epoch_now()),
-        and_(
-            Step.state == "running",
-            Step.lease_until <= epoch_now(),
-            Step.attempts < MAX_ATTEMPTS,
-        ),
-    )
     is_unsent = exists().where(OutboxRow.step_id == Step.id, OutboxRow.sent_at.is_(None))
     query = (
         select(Step.id)
         .join(Job, Job.id == Step.job_id)
         .where(
-            is_due,
+            steps.is_due(),
             is_quiet,
             ~is_unsent,
             Job.state.in_(GOING),

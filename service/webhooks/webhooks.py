@@ -15,13 +15,14 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from search.errors import InvalidInput
 from service.database.db import epoch_now
 from service.database.ids import new_id
 from service.database.models import Job, Webhook, WebhookDelivery
+from service.database.pages import newest_first
 from service.problems import NotFound
 from service.webhooks.public_address import check_url
 from service.webhooks.webhook_schemas import WEBHOOK_KINDS, NewWebhook, WebhookChange
@@ -137,10 +138,7 @@ def list_deliveries(
 ) -> list[WebhookDelivery]:
     """Newest first; `before` is `(created_at, id)` of the last one of the page before."""
     query = select(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook_id)
-    if before is not None:
-        query = query.where(tuple_(WebhookDelivery.created_at, WebhookDelivery.id) < before)
-    order = (WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
-    return list(session.scalars(query.order_by(*order).limit(limit)))
+    return list(session.scalars(newest_first(query, WebhookDelivery, limit=limit, before=before)))
 
 
 def _write(session: Session, webhook: Webhook, kind: str, data: dict[str, Any]) -> WebhookDelivery:

@@ -106,7 +106,7 @@ class JobLine:
 
     @property
     def stages(self) -> Sequence[str]:
-        return stages_of(self.job.spec)
+        return stages_of(self.job.spec.get("supernet_of"))
 
     @property
     def stage_number(self) -> int | None:
